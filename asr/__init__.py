@@ -1,0 +1,1 @@
+"""Acoustics: features, data, model, training and checkpoints."""

@@ -1,0 +1,1 @@
+"""Language model, graphs, search engines, transcription and scoring."""

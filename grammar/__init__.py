@@ -1,0 +1,1 @@
+"""Word formation: script, lists, morphotactics, sandhi, segmentation and joining."""

@@ -1,0 +1,249 @@
+"""Script: letters, well-formedness and normalisation of Tamil and Kannada text.
+
+An orthographic syllable (akshara) hides its letters: தா is the consonant த் and the vowel ஆ. All
+grammar here works on *letter strings*, one character a letter: a consonant character stands for the
+bare consonant, an independent vowel character for the vowel, wherever it stands in the word.
+
+>>> decompose("தான்", "ta")
+'தஆன'
+>>> compose("தஆன", "ta")
+'தான்'
+
+Where a word writes virama + independent vowel (பிஎஸ்ஏ) the letter string has `HIATUS` between the
+two, so that decomposing is one to one; no morpheme seam is ever put next to it.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Optional
+
+from uyir.errors import DataError, ScriptError
+from uyir.grammar.lists import LANGUAGE_DATA, read_table
+
+#: Scores depend on the normaliser: raise this whenever `normalise` changes any output.
+NORMALISER_VERSION = "1"
+
+#: Stands in a letter string where the word writes virama + independent vowel.
+HIATUS = "·"
+
+SCRIPT_COLUMNS = ("letter", "kind", "sign", "features", "note")
+
+
+@dataclass(frozen=True)
+class Script:
+    """The letters of one script, as read from ``grammar/<language>/script.tsv``."""
+
+    language: str
+    vowels: dict[str, str]  # independent vowel -> vowel sign ("" for the inherent vowel)
+    consonants: frozenset[str]
+    marks: frozenset[str]
+    virama: str
+    nukta: str
+    features: dict[str, frozenset[str]]
+    signs: dict[str, str] = field(default_factory=dict)  # vowel sign -> independent vowel
+
+    @property
+    def inherent(self) -> str:
+        return self.signs[""]
+
+    @property
+    def letters(self) -> tuple[str, ...]:
+        """Every character that can stand in a letter string, sorted."""
+        extra = {self.nukta} if self.nukta else set()
+        return tuple(sorted({*self.vowels, *self.consonants, *self.marks, *extra, HIATUS}))
+
+    def having(self, *features: str) -> str:
+        """The letters that have all these features, as one string in code point order."""
+        wanted = set(features)
+        return "".join(sorted(x for x, have in self.features.items() if wanted <= have))
+
+
+@lru_cache(maxsize=None)
+def load_script(language: str) -> Script:
+    """Read ``grammar/<language>/script.tsv``; raises `DataError` for an unknown language."""
+    path = LANGUAGE_DATA / language / "script.tsv"
+    if not re.fullmatch(r"[a-z]{2,3}", language) or not path.is_file():
+        known = sorted(p.parent.name for p in LANGUAGE_DATA.glob("*/script.tsv"))
+        raise DataError(f"unknown language {language!r}; there are {', '.join(known)}")
+    vowels: dict[str, str] = {}
+    consonants, marks = set(), set()
+    features: dict[str, frozenset[str]] = {}
+    virama = nukta = ""
+    for row in read_table(path, SCRIPT_COLUMNS):
+        letter, kind = row["letter"], row["kind"]
+        features[letter] = frozenset({kind, *row["features"].split()})
+        if kind == "vowel":
+            vowels[letter] = row["sign"]
+        elif kind == "consonant":
+            consonants.add(letter)
+        elif kind == "mark":
+            marks.add(letter)
+        elif kind == "virama":
+            virama = letter
+        elif kind == "nukta":
+            nukta = letter
+        else:
+            raise row.error(f"unknown kind of letter {kind!r}")
+    return Script(
+        language,
+        vowels,
+        frozenset(consonants),
+        frozenset(marks),
+        virama,
+        nukta,
+        features,
+        {sign: vowel for vowel, sign in vowels.items()},
+    )
+
+
+def decompose(word: str, language: str) -> str:
+    """The letter string of a word or piece; raises `ScriptError` if it is not well formed.
+
+    A piece may begin with any letter and end in a bare consonant: pieces are cut between letters.
+    """
+    script = load_script(language)
+    out: list[str] = []
+    pending = False  # a consonant whose vowel is not known yet
+    for position, char in enumerate(word):
+        if char in script.consonants:
+            if pending:
+                out.append(script.inherent)
+            out.append(char)
+            pending = True
+        elif char == script.nukta and char:
+            if not pending:
+                raise ScriptError(f"{word!r}: a nukta without a consonant at {position}")
+            out.append(char)
+        elif char == script.virama:
+            if not pending:
+                raise ScriptError(f"{word!r}: a virama without a consonant at {position}")
+            pending = False
+        elif char and char in script.signs:
+            if not pending:
+                raise ScriptError(f"{word!r}: a vowel sign without a consonant at {position}")
+            out.append(script.signs[char])
+            pending = False
+        elif char in script.vowels:
+            if pending:
+                out.append(script.inherent)
+            elif position and word[position - 1] == script.virama:
+                out.append(HIATUS)
+            out.append(char)
+            pending = False
+        elif char in script.marks:
+            if pending:
+                out.append(script.inherent)
+            out.append(char)
+            pending = False
+        else:
+            raise ScriptError(
+                f"{word!r}: {char!r} (U+{ord(char):04X}) is not a letter of {language!r}"
+            )
+    if pending:
+        out.append(script.inherent)
+    return "".join(out)
+
+
+def compose(letters: str, language: str) -> str:
+    """The word that a letter string spells; inverse of `decompose`."""
+    script = load_script(language)
+    out: list[str] = []
+    bare = False  # the last letter was a consonant
+    for char in letters:
+        if char in script.vowels:
+            out.append(script.vowels[char] if bare else char)
+            bare = False
+        elif char in script.consonants:
+            if bare:
+                out.append(script.virama)
+            out.append(char)
+            bare = True
+        elif char == HIATUS:
+            if not bare:
+                raise ScriptError(f"{letters!r}: a hiatus without a consonant before it")
+            out.append(script.virama)
+            bare = False
+        elif char == script.nukta and char and bare:
+            out.append(char)
+        elif char in script.marks:
+            if bare:
+                out.append(script.virama)
+            out.append(char)
+            bare = False
+        else:
+            raise ScriptError(f"{letters!r}: {char!r} is not a letter of {language!r}")
+    if bare:
+        out.append(script.virama)
+    return "".join(out)
+
+
+def is_wellformed(word: str, language: str) -> bool:
+    """Whether a word is non-empty, in NFC, all in this script, and decomposes losslessly."""
+    if not word or unicodedata.normalize("NFC", word) != word:
+        return False
+    try:
+        letters = decompose(word, language)
+        return compose(letters, language) == word
+    except ScriptError:
+        return False
+
+
+_JOINERS = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
+# Look-alikes that fonts draw the same: the letter ள after a vowel sign part is the sign's own half.
+_LOOKALIKES = {
+    "ta": (("ஒள", "ஔ"), ("எள", "ஔ"), ("\u0bc7\u0bbe", "\u0bcb"), ("\u0bc6\u0bbe", "\u0bca")),
+    "kn": (("\u0c92\u0ccc", "\u0c94"), ("\u0ccd\u200d", "\u0ccd"), ("ಱ್ಱ", "ಱ್ಱ")),
+}
+
+
+def _is_word_character(char: str) -> bool:
+    return char.isalnum() or unicodedata.category(char)[0] == "M"
+
+
+def normalise_word(word: str, language: str) -> str:
+    """A word without joiners and look-alikes, in NFC. Vowel signs and virama are never changed."""
+    return normalise(word, language)
+
+
+def normalise(text: str, language: str) -> str:
+    """Text as it is scored and as the language model sees it: words divided by single spaces.
+
+    NFC; zero-width characters and soft hyphens removed; punctuation and symbols become spaces
+    (an apostrophe or a stop inside a Latin or digit token stays); Latin letters lower case.
+    Digits stay digits.
+    """
+    text = unicodedata.normalize("NFC", text)
+    text = _JOINERS.sub("", text)
+    out = []
+    for position, char in enumerate(text):
+        if _is_word_character(char):
+            out.append(char.lower())
+        elif (
+            char in "'.,"
+            and 0 < position < len(text) - 1
+            and text[position - 1].isdigit()
+            and text[position + 1].isdigit()
+        ):
+            out.append(char)
+        else:
+            out.append(" ")
+    return unicodedata.normalize("NFC", " ".join("".join(out).split()))
+
+
+def words_of(text: str, language: str) -> list[str]:
+    """The words of a normalised text that are well formed in this language's script."""
+    return [w for w in normalise(text, language).split() if is_wellformed(w, language)]
+
+
+def script_of(text: str) -> Optional[str]:
+    """Which language's script most letters of a text belong to; None if neither."""
+    counts = {
+        "ta": sum("\u0b80" <= c <= "\u0bff" for c in text),
+        "kn": sum("\u0c80" <= c <= "\u0cff" for c in text),
+    }
+    best = max(counts, key=lambda language: counts[language])
+    return best if counts[best] else None

@@ -1,0 +1,1 @@
+"""Pronunciation: symbol tables, rule G2P and the lexicon transducer."""
