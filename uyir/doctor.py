@@ -1,0 +1,279 @@
+"""`uyir doctor`: what is installed, which engines can run and why not, which models are there.
+
+With ``--json`` one object; programs may rely on these keys:
+
+- ``uyir``, ``python``, ``platform``: versions;
+- ``packages``: name → {``version`` (null when missing), ``needed_for``, ``required``, ``install``};
+- ``torch``: {``version``, ``cuda`` (the build's CUDA or null), ``devices`` (GPU names), ``error``};
+- ``engines``: name → null when it can run, else the reason why not;
+- ``models``: name → {``path``, ``bytes``, ``sha256`` (of model.safetensors), ``languages``, ``problems``};
+- ``programs``: name → {``path`` (null when missing), ``needed_for``, ``install``};
+- ``ok``: whether transcription can run here: the required packages, an engine and a whole model;
+- ``why_not``: what is lacking for that, a text each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from uyir import __version__
+
+MODELS = Path(__file__).parent / "models"
+
+# distribution → (what needs it, whether transcription does)
+PACKAGES: dict[str, tuple[str, bool]] = {
+    "torch": ("everything that computes", True),
+    "torchaudio": ("the acoustic model", True),
+    "numpy": ("everything that computes", True),
+    "safetensors": ("models and graphs on disk", True),
+    "soundfile": ("reading audio", True),
+    "soxr": ("reading audio of other rates", True),
+    "kaldi-native-fbank": ("features on a CPU", True),
+    "kaldifst": ("the kaldi engine", True),
+    "kaldi-decoder": ("the kaldi engine", True),
+    "kaldialign": ("uyir score", True),
+    "click": ("commands", True),
+    "pynini": ("compiling grammars, lexica and graphs", False),
+    "lhotse": ("preparing corpora for training", False),
+    "k2": ("the k2 engine", False),
+    "kaldifeat": ("features on a GPU by Kaldi's own code", False),
+}
+EXTRAS = {"pynini": "pip install 'uyir[build]'", "lhotse": "pip install 'uyir[train]'"}
+ELSEWHERE = {
+    "k2": "Python 3.9: pip install 'uyir[k2]'; newer ones: k2's own wheels for your torch",
+    "kaldifeat": "its own wheels for your torch",
+}
+# program → (what needs it, Debian's package)
+PROGRAMS: dict[str, tuple[str, str]] = {
+    "espeak-ng": ("making synthetic speech to train on", "espeak-ng"),
+    "sctk": ("checking scores against sclite, NIST's scorer", "sctk"),
+    "dot": ("drawing graphs", "graphviz"),
+    "ffmpeg": ("audio that libsndfile does not read (m4a, webm), codecs in augmentation", "ffmpeg"),
+}
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed or missing Python package."""
+
+    version: Optional[str]
+    needed_for: str
+    required: bool
+    install: Optional[str]
+
+
+@dataclass(frozen=True)
+class Program:
+    """A program of the operating system, found or missing."""
+
+    path: Optional[str]
+    needed_for: str
+    install: Optional[str]
+
+
+@dataclass(frozen=True)
+class Torch:
+    """What torch can compute on; `error` says why it did not import."""
+
+    version: Optional[str] = None
+    cuda: Optional[str] = None
+    devices: tuple[str, ...] = ()
+    error: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model folder: its size, the hash of its weights, its languages, what is wrong with it."""
+
+    path: str
+    bytes: int
+    sha256: Optional[str]
+    languages: tuple[str, ...]
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that `uyir doctor` says; the keys of its JSON are these fields."""
+
+    uyir: str
+    python: str
+    platform: str
+    packages: Mapping[str, Package]
+    torch: Torch
+    engines: Mapping[str, Optional[str]]
+    models: Mapping[str, Model]
+    programs: Mapping[str, Program]
+    ok: bool
+    why_not: tuple[str, ...]
+
+
+def find_packages() -> dict[str, Package]:
+    found = {}
+    for name, (needed_for, required) in PACKAGES.items():
+        try:
+            version: Optional[str] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            version = None
+        how = EXTRAS.get(name) or ELSEWHERE.get(name) or f"pip install {name}"
+        found[name] = Package(version, needed_for, required, None if version else how)
+    return found
+
+
+def find_programs() -> dict[str, Program]:
+    found = {}
+    for name, (needed_for, package) in PROGRAMS.items():
+        path = shutil.which(name)
+        how = None if path else f"apt-get install {package}"
+        found[name] = Program(path, needed_for, how)
+    return found
+
+
+def look_at_torch() -> Torch:
+    try:
+        torch = importlib.import_module("torch")
+    except (ImportError, OSError) as error:
+        return Torch(error=str(error))
+    devices: tuple[str, ...] = ()
+    if torch.cuda.is_available():
+        devices = tuple(
+            torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
+        )
+    return Torch(version=str(torch.__version__), cuda=torch.version.cuda, devices=devices)
+
+
+def find_engines() -> dict[str, Optional[str]]:
+    try:
+        engines = importlib.import_module("uyir.decode.engines")
+    except (ImportError, OSError) as error:
+        return {"kaldi": f"uyir.decode.engines does not import: {error}"}
+    return dict(engines.available())
+
+
+def look_at_model(folder: Path) -> Model:
+    """Look at a model folder without loading it: which files are there, and what they weigh."""
+    problems = [
+        f"no {name}"
+        for name in ("model.safetensors", "config.json", "tokens.txt", "README.md")
+        if not (folder / name).is_file()
+    ]
+    languages = []
+    for entry in sorted(path for path in folder.iterdir() if path.is_dir()):
+        lacking = [
+            f"no {entry.name}/{name}"
+            for name in ("words.txt", "HLG.safetensors", "meta.json")
+            if not (entry / name).is_file()
+        ]
+        problems += lacking
+        if not lacking:
+            languages.append(entry.name)
+    if not languages:
+        problems.append("no language's graph is whole")
+    weights = folder / "model.safetensors"
+    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Model(str(folder), size, sha256, tuple(languages), tuple(problems))
+
+
+def find_models(models: Path = MODELS) -> dict[str, Model]:
+    if not models.is_dir():
+        return {}
+    return {
+        folder.name: look_at_model(folder)
+        for folder in sorted(models.iterdir())
+        if folder.is_dir() and not folder.name.startswith((".", "_"))
+    }
+
+
+def examine() -> Report:
+    """Look at this machine and installation; imports torch, changes nothing."""
+    packages, torch = find_packages(), look_at_torch()
+    engines, models = find_engines(), find_models()
+    why_not = [
+        f"{name} is not installed"
+        for name, package in packages.items()
+        if package.required and not package.version
+    ]
+    if torch.error:
+        why_not.append("torch does not import")
+    if all(engines.values()):
+        why_not.append("no engine can run")
+    if all(model.problems for model in models.values()):
+        why_not.append("no model is there and whole")
+    return Report(
+        uyir=__version__,
+        python=platform.python_version(),
+        platform=platform.platform(),
+        packages=packages,
+        torch=torch,
+        engines=engines,
+        models=models,
+        programs=find_programs(),
+        ok=not why_not,
+        why_not=tuple(why_not),
+    )
+
+
+def describe(report: Report) -> str:
+    """The report for people, a line a thing."""
+    lines = [f"uyir {report.uyir}, Python {report.python}, {report.platform}", "", "packages"]
+    for name, package in report.packages.items():
+        if package.version:
+            lines.append(f"  {name} {package.version}")
+        else:
+            need = "MISSING, needed for" if package.required else "not installed, for"
+            lines.append(f"  {name}: {need} {package.needed_for}; {package.install}")
+    torch = report.torch
+    lines += ["", "torch"]
+    if torch.error:
+        lines.append(f"  does not import: {torch.error}")
+    else:
+        built = f"CUDA {torch.cuda}" if torch.cuda else "no CUDA"
+        lines.append(f"  {torch.version}, built for {built}")
+        lines += [f"  GPU: {name}" for name in torch.devices] or ["  no GPU here; the CPU serves"]
+    lines += ["", "engines"]
+    for name, reason in report.engines.items():
+        lines.append(f"  {name}: " + ("can run" if reason is None else f"cannot run: {reason}"))
+    lines += ["", "models"]
+    for name, model in report.models.items():
+        lines.append(
+            f"  {name}: {', '.join(model.languages) or 'no language'};"
+            f" {model.bytes / 2**20:.1f} MiB; sha256 {(model.sha256 or 'none')[:16]}; {model.path}"
+        )
+        lines += [f"    problem: {problem}" for problem in model.problems]
+    if not report.models:
+        lines.append(f"  none in {MODELS}")
+    lines += ["", "programs"]
+    for name, program in report.programs.items():
+        if program.path:
+            lines.append(f"  {name}: {program.path}")
+        else:
+            lines.append(f"  {name}: not installed, for {program.needed_for}; {program.install}")
+    lines += [
+        "",
+        "uyir transcribe can run here" if report.ok else "uyir transcribe CANNOT run here",
+    ]
+    return "\n".join(lines)
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def doctor(as_json: bool) -> int:
+    """Say what is installed, which engines can run and why not, and which models are there.
+
+    The exit code is 1 when nothing can be transcribed here.
+    """
+    report = examine()
+    click.echo(json.dumps(asdict(report), ensure_ascii=False) if as_json else describe(report))
+    return 0 if report.ok else 1
