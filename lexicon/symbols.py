@@ -12,12 +12,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Union
 
-from uyir.errors import DataError
 from uyir.grammar.lists import read_table
+
+from uyir.errors import DataError
 
 LEXICON_DATA = Path(__file__).parent
 PHONE_COLUMNS = ("name", "ipa", "ta", "kn", "class", "note")
@@ -130,7 +131,7 @@ class Phone:
         return "vowel" in self.features
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_phones() -> dict[str, Phone]:
     """The shared phone set by ASCII name, in table order."""
     phones: dict[str, Phone] = {}

@@ -1,0 +1,340 @@
+"""Pronunciation by rule: a cascade of ordered, named rewrite rules over the letters of a word.
+
+Theory. A rule ``input -> output / left _ right`` rewrites every occurrence of its input that stands
+between its contexts, left to right (Kaplan and Kay 1994; Mohri and Sproat 1996). The rules of a
+language stand in ``lexicon/<language>/rules.tsv`` in the order in which they apply. They see the whole
+word and its edges (`#`), never a neighbouring word, and they do not know where subwords meet: that is
+what makes a pronunciation right across a seam. The alphabet is mixed while the cascade runs: letters
+not yet rewritten, and phones.
+
+A rule row with a weight is optional: at each site it may apply, at that cost (tropical; lower is
+better), and so makes a variant. Rows without weight are obligatory and make the canonical
+pronunciation, which costs 0.
+
+>>> load_g2p("ta").pronounce("பாம்பு", variants=False)[0].phones
+('p', 'aa', 'm', 'b', 'eu')
+
+The same rows are compiled twice: to a cascade of pynini's ``cdrewrite`` for building graphs
+(`G2p.fst`), and to regular expressions for pronouncing words without pynini (`G2p.pronounce`). Tests
+hold the two equal on random words.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+from uyir.grammar.lists import Row, read_table
+from uyir.grammar.script import decompose, load_script
+from uyir.lexicon.symbols import geminates, load_phones
+
+from uyir.errors import DataError, ScriptError
+
+if TYPE_CHECKING:
+    pass
+
+LANGUAGE_DATA = Path(__file__).parent
+RULE_COLUMNS = ("name", "input", "output", "left", "right", "weight", "note")
+CLASS_COLUMNS = ("class", "members", "note")
+EXCEPTION_COLUMNS = ("stem", "where", "phones", "weight", "note")
+
+EDGE = "#"
+#: Stands for any opaque symbol (a splice marker); every rule takes it for a vowel.
+OPAQUE = "\uf8ff"
+#: Above this many letters a word gets its canonical pronunciation only: variants multiply by site.
+MAX_VARIANT_LETTERS = 200
+DEFAULT_LIMIT = 16
+#: Variants dearer than this are left out unless asked for.
+DEFAULT_MAX_WEIGHT = 3.0
+
+_PHONE_BASE = 0xE000
+
+
+@dataclass(frozen=True)
+class Pronunciation:
+    """One pronunciation of a word: phone names, cost (0 canonical), names of the rules that fired."""
+
+    phones: tuple[str, ...]
+    weight: float
+    rules: tuple[str, ...]
+
+    @property
+    def ipa(self) -> str:
+        table = load_phones()
+        return "".join(table[phone].ipa for phone in self.phones)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One compiled row: strings over the mixed alphabet, one character a letter or phone."""
+
+    name: str
+    source: str
+    target: str
+    left: tuple[str, ...]  # each a set of characters, nearest last
+    right: tuple[str, ...]
+    weight: Optional[float]  # None: obligatory
+    pattern: re.Pattern[str]
+
+    @property
+    def is_optional(self) -> bool:
+        return self.weight is not None
+
+
+def _pattern(source: str, left: Sequence[str], right: Sequence[str]) -> re.Pattern[str]:
+    def one(chars: str) -> str:
+        return re.escape(chars) if len(chars) == 1 else "[" + re.escape(chars) + "]"
+
+    behind = f"(?<={''.join(map(one, left))})" if left else ""
+    ahead = f"(?={''.join(map(one, right))})" if right else ""
+    return re.compile(behind + re.escape(source) + ahead)
+
+
+@cache
+def _phone_characters() -> tuple[dict[str, str], dict[str, str]]:
+    """Phone name -> the character that stands for it in the cascade, and back."""
+    names = {name: chr(_PHONE_BASE + number) for number, name in enumerate(load_phones())}
+    return names, {char: name for name, char in names.items()}
+
+
+class _Alphabet:
+    """Reads the symbols of rule files: letters, phone names, ``{CLASS}`` and ``#``."""
+
+    def __init__(self, language: str) -> None:
+        self.letters = load_script(language).letters
+        self.phones = _phone_characters()[0]
+        self.classes: dict[str, str] = {}
+        for row in read_table(LANGUAGE_DATA / language / "classes.tsv", CLASS_COLUMNS):
+            name = row["class"]
+            if not re.fullmatch(r"[A-Z][A-Z_]*", name) or name in self.classes:
+                raise row.error(f"bad or repeated class name {name!r}")
+            members = "".join(self.sets(row, row["members"]))
+            if not members:
+                raise row.error(f"class {name!r} is empty")
+            self.classes[name] = "".join(sorted(set(members)))
+
+    def sets(self, row: Row, text: str) -> tuple[str, ...]:
+        """Each symbol of a cell as the set of characters that it may be."""
+        out = []
+        for symbol in text.split():
+            if symbol in self.letters or symbol == EDGE:
+                out.append(symbol)
+            elif symbol in self.phones:
+                out.append(self.phones[symbol])
+            elif symbol == "{OPAQUE}":
+                out.append(OPAQUE)
+            elif symbol[1:-1] in self.classes and symbol == "{" + symbol[1:-1] + "}":
+                out.append(self.classes[symbol[1:-1]])
+            else:
+                raise row.error(f"{symbol!r} is neither a letter, a phone, a {{CLASS}} nor #")
+        return tuple(out)
+
+    def string(self, row: Row, text: str) -> str:
+        """The symbols of a cell as one string; classes and edges cannot be rewritten."""
+        out = self.sets(row, text)
+        if EDGE in out or any(len(chars) != 1 for chars in out) or OPAQUE in out:
+            raise row.error(f"{text!r}: only letters and phones can be rewritten")
+        return "".join(out)
+
+
+def _weight(row: Row) -> Optional[float]:
+    if not row["weight"]:
+        return None
+    try:
+        weight = float(row["weight"])
+    except ValueError:
+        raise row.error(f"weight {row['weight']!r} is not a number") from None
+    if not 0 < weight < 100:
+        raise row.error(f"weight {weight} is not between 0 and 100; a variant costs something")
+    return weight
+
+
+def _read_exceptions(language: str, alphabet: _Alphabet) -> Iterable[Rule]:
+    """Loan stems whose sounds the spelling does not tell, as rules that come before all others."""
+    path = LANGUAGE_DATA / language / "exceptions.tsv"
+    for row in read_table(path, EXCEPTION_COLUMNS):
+        source = decompose(row["stem"], language)
+        if row["where"] not in ("stem", "word"):
+            raise row.error(f"where is {row['where']!r}, want stem or word")
+        target = alphabet.string(row, row["phones"])
+        left: tuple[str, ...] = (EDGE,)
+        right = (EDGE,) if row["where"] == "word" else ()
+        yield Rule(
+            f"exception:{row['stem']}",
+            source,
+            target,
+            left,
+            right,
+            _weight(row),
+            _pattern(source, left, right),
+        )
+
+
+def _merges() -> Iterable[Rule]:
+    """Equal consonants that meet, in a subword or at a seam, become the geminate phone."""
+    chars = _phone_characters()[0]
+    for single, double in geminates().items():
+        for first, second in {(single, single), (single, double), (double, single)}:
+            source = chars[first] + chars[second]
+            yield Rule(
+                "merge_equal_consonants",
+                source,
+                chars[double],
+                (),
+                (),
+                None,
+                _pattern(source, (), ()),
+            )
+
+
+def _read_rules(language: str) -> tuple[Rule, ...]:
+    alphabet = _Alphabet(language)
+    rules = list(_read_exceptions(language, alphabet))
+    for row in read_table(LANGUAGE_DATA / language / "rules.tsv", RULE_COLUMNS):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", row["name"]):
+            raise row.error(f"bad rule name {row['name']!r}")
+        source = alphabet.string(row, row["input"])
+        if not source:
+            raise row.error("a rule needs an input")
+        target = alphabet.string(row, row["output"])
+        left, right = alphabet.sets(row, row["left"]), alphabet.sets(row, row["right"])
+        weight = _weight(row)
+        pattern = _pattern(source, left, right)
+        rules.append(Rule(row["name"], source, target, left, right, weight, pattern))
+    return (*rules, *_merges())
+
+
+@dataclass(frozen=True)
+class _Partial:
+    text: str
+    weight: float
+    rules: tuple[str, ...]
+
+
+class G2p:
+    """The pronunciation rules of one language. Make one with `load_g2p`."""
+
+    def __init__(self, language: str, rules: Sequence[Rule]) -> None:
+        self.language = language
+        self.rules = tuple(rules)
+        self._cache: dict[tuple[str, bool, float, int], list[Pronunciation]] = {}
+        self._obligatory = tuple(rule for rule in self.rules if not rule.is_optional)
+
+    # -- words, without pynini -------------------------------------------------------------
+
+    def pronounce(
+        self,
+        word: str,
+        variants: bool = True,
+        max_weight: float = DEFAULT_MAX_WEIGHT,
+        limit: int = DEFAULT_LIMIT,
+    ) -> list[Pronunciation]:
+        """The pronunciations of a word, best first; the first is the canonical one, of weight 0.
+
+        `max_weight` leaves out optional rules that cost more, `limit` keeps the best so many
+        pronunciations. A word of more than `MAX_VARIANT_LETTERS` letters gets only the canonical
+        one. Raises `ScriptError` for an empty word and for one that is not well formed.
+        """
+        if not word:
+            raise ScriptError("an empty word has no pronunciation")
+        return self.pronounce_letters(decompose(word, self.language), variants, max_weight, limit)
+
+    def pronounce_letters(
+        self,
+        letters: str,
+        variants: bool = True,
+        max_weight: float = DEFAULT_MAX_WEIGHT,
+        limit: int = DEFAULT_LIMIT,
+    ) -> list[Pronunciation]:
+        """As `pronounce`, of a letter string."""
+        if len(letters) > MAX_VARIANT_LETTERS:
+            variants = False
+        key = (letters, variants, max_weight, limit)
+        known = self._cache.get(key)
+        if known is None:
+            known = self._derive(letters, variants, max_weight, limit)
+            if len(self._cache) >= 200_000:
+                self._cache.clear()
+            self._cache[key] = known
+        return list(known)
+
+    def _derive(
+        self, letters: str, variants: bool, max_weight: float, limit: int
+    ) -> list[Pronunciation]:
+        partials = [_Partial(EDGE + letters + EDGE, 0.0, ())]
+        for rule in self.rules if variants else self._obligatory:
+            if rule.weight is not None and rule.weight > max_weight:
+                continue
+            first = rule.source[0]
+            for number, partial in enumerate(partials):
+                if first not in partial.text:
+                    continue
+                if rule.weight is None:
+                    text, count = rule.pattern.subn(rule.target, partial.text)
+                    if count:
+                        fired = partial.rules
+                        if rule.name not in fired:
+                            fired = (*fired, rule.name)
+                        partials[number] = _Partial(text, partial.weight, fired)
+                else:
+                    partials = _with_options(partials, rule, limit)
+                    break
+        best: dict[tuple[str, ...], Pronunciation] = {}
+        for partial in partials:
+            phones = self._phones(partial.text, letters)
+            old = best.get(phones)
+            if old is None or partial.weight < old.weight:
+                best[phones] = Pronunciation(phones, round(partial.weight, 6), partial.rules)
+        return sorted(best.values(), key=lambda p: (p.weight, p.phones))[:limit]
+
+    def _phones(self, text: str, letters: str) -> tuple[str, ...]:
+        names = _phone_characters()[1]
+        try:
+            return tuple([names[char] for char in text[1:-1]])
+        except KeyError as error:
+            raise DataError(
+                f"no rule of {self.language!r} pronounces {error.args[0]!r} in {letters!r}",
+                LANGUAGE_DATA / self.language / "rules.tsv",
+            ) from None
+
+    # -- graphs, with pynini ---------------------------------------------------------------
+
+
+def _with_options(partials: Sequence[_Partial], rule: Rule, limit: int) -> list[_Partial]:
+    """Each partial derivation with an optional rule applied at every subset of its sites."""
+    out: dict[str, _Partial] = {}
+
+    def keep(new: _Partial) -> None:
+        old = out.get(new.text)
+        if old is None or new.weight < old.weight:
+            out[new.text] = new
+
+    assert_weight = rule.weight or 0.0
+    for partial in partials:
+        # Sites are tried from the right, so that earlier positions stay valid.
+        made = [partial]
+        for match in reversed(list(rule.pattern.finditer(partial.text))):
+            begin, end = match.span()
+            made += [
+                _Partial(
+                    old.text[:begin] + rule.target + old.text[end:],
+                    old.weight + assert_weight,
+                    (*old.rules, rule.name) if rule.name not in old.rules else old.rules,
+                )
+                for old in made
+            ]
+            made = sorted(made, key=lambda p: p.weight)[: 4 * limit]
+        for new in made:
+            keep(new)
+    return sorted(out.values(), key=lambda p: (p.weight, p.text))[: 4 * limit]
+
+
+@cache
+def load_g2p(language: str) -> G2p:
+    """The G2P of a language; raises `DataError` for an unknown one or a malformed rule file."""
+    load_script(language)  # names the languages there are
+    return G2p(language, _read_rules(language))
