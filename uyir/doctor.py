@@ -260,10 +260,8 @@ def describe(report: Report) -> str:
             lines.append(f"  {name}: {program.path}")
         else:
             lines.append(f"  {name}: not installed, for {program.needed_for}; {program.install}")
-    lines += [
-        "",
-        "uyir transcribe can run here" if report.ok else "uyir transcribe CANNOT run here",
-    ]
+    verdict = "can run here" if report.ok else f"cannot run here: {'; '.join(report.why_not)}"
+    lines += ["", f"uyir transcribe {verdict}"]
     return "\n".join(lines)
 
 
