@@ -18,11 +18,12 @@ from __future__ import annotations
 import re
 import unicodedata
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from typing import Optional
 
-from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA, read_table
+
+from uyir.errors import DataError, ScriptError
 
 #: Scores depend on the normaliser: raise this whenever `normalise` changes any output.
 NORMALISER_VERSION = "1"
@@ -62,7 +63,7 @@ class Script:
         return "".join(sorted(x for x, have in self.features.items() if wanted <= have))
 
 
-@lru_cache(maxsize=None)
+@cache
 def load_script(language: str) -> Script:
     """Read ``grammar/<language>/script.tsv``; raises `DataError` for an unknown language."""
     path = LANGUAGE_DATA / language / "script.tsv"

@@ -1,0 +1,263 @@
+"""Commands on words: `uyir segment`, `uyir join`, `uyir grammar`."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Optional
+
+import click
+from uyir.grammar.script import is_wellformed, normalise
+from uyir.grammar.text import count_words, read_lines
+
+from uyir.errors import ScriptError, UyirError
+
+language_option = click.option(
+    "--language", "-l", required=True, help="Language of the text: ta or kn."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout.")
+
+
+def _tokens(items: tuple[str, ...], text: bool) -> list[list[str]]:
+    """Words by line: arguments are words, or files (``-`` for stdin) with `text`."""
+    if text or items in ((), ("-",)):
+        return [line.split() for path in (items or ("-",)) for line in read_lines(path)]
+    return [list(items)]
+
+
+@click.command()
+@click.argument("items", metavar="[WORD...|-]", nargs=-1)
+@language_option
+@json_option
+@click.option("--file", "from_files", is_flag=True, help="The arguments are text files.")
+@click.option("--sentences", is_flag=True, help="One line of marked subwords a line of input.")
+def segment(
+    items: tuple[str, ...], language: str, as_json: bool, from_files: bool, sentences: bool
+) -> None:
+    """Cut words into marked subwords (`m`, `m+`, `+m+`, `+m`).
+
+    Prints word, subwords, `closed` (the grammar accepts it) or `open`, category: a line a word.
+    What is not a well-formed word of the language is reported on stderr and costs exit code 1;
+    the rest is done.
+    """
+    from uyir.grammar.segment import load_segmenter
+
+    segmenter = load_segmenter(language)
+    failures = 0
+    for number, line in enumerate(_tokens(items, from_files), start=1):
+        marked_line: list[str] = []
+        for word in (w for token in line for w in normalise(token, language).split()):
+            try:
+                result = segmenter.segment(word)
+            except ScriptError as error:
+                failures += 1
+                click.echo(f"line {number}: {error}", err=True)
+                continue
+            if sentences:
+                marked_line += result.marked
+            elif as_json:
+                click.echo(
+                    json.dumps(
+                        {
+                            "word": word,
+                            "subwords": [
+                                {
+                                    "form": s.form,
+                                    "marked": s.marked,
+                                    "category": s.category,
+                                    "gloss": s.gloss,
+                                }
+                                for s in result.subwords
+                            ],
+                            "closed": result.closed,
+                            "category": result.category,
+                            "cost": result.cost,
+                        },
+                        ensure_ascii=False,
+                    )
+                )
+            else:
+                state = "closed" if result.closed else "open"
+                click.echo(f"{word}\t{' '.join(result.marked)}\t{state}\t{result.category}")
+        if sentences:
+            click.echo(" ".join(marked_line))
+    if failures:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("items", metavar="[SUBWORD...|-]", nargs=-1)
+@language_option
+@json_option
+def join(items: tuple[str, ...], language: str, as_json: bool) -> None:
+    """Join marked subwords into words: a sentence a line."""
+    from uyir.grammar.join import join_sentence
+
+    failures = 0
+    lines = read_lines("-") if items in ((), ("-",)) else [" ".join(items)]
+    for number, line in enumerate(lines, start=1):
+        try:
+            words = join_sentence(line.split(), language)
+        except ScriptError as error:
+            failures += 1
+            click.echo(f"line {number}: {error}", err=True)
+            words = []
+        if as_json:
+            click.echo(json.dumps({"subwords": line.split(), "words": words}, ensure_ascii=False))
+        else:
+            click.echo(" ".join(words))
+    if failures:
+        sys.exit(1)
+
+
+@click.group()
+def grammar() -> None:
+    """Compile, check, measure and explain a language's grammar."""
+
+
+@grammar.command("compile")
+@language_option
+@click.option("--out", type=click.Path(path_type=Path), help="Write SG (OpenFst) and words.txt.")
+@click.option("--without", multiple=True, help="Switch entries off by feature: style=colloquial.")
+def compile_command(language: str, out: Optional[Path], without: tuple[str, ...]) -> None:
+    """Expand the lists and compile the subword grammar (SG-WFST)."""
+    from uyir.grammar.morphotactics import load_grammar, subword_acceptor
+    from uyir.grammar.segment import Segmenter
+    from uyir.lexicon.symbols import Symbols
+
+    begin = time.time()
+    machine = load_grammar(language, frozenset(without))
+    arcs = sum(map(len, machine.arcs))
+    click.echo(f"entries\t{len(machine.entries)}")
+    click.echo(f"states\t{len(machine.states)}")
+    click.echo(f"arcs\t{arcs}")
+    click.echo(f"expand_s\t{time.time() - begin:.1f}")
+    begin = time.time()
+    words = Symbols(["<eps>", *Segmenter(machine).pieces()])
+    sg = subword_acceptor(machine, words)
+    click.echo(f"subwords\t{len(words) - 1}")
+    click.echo(f"sg_states\t{sg.num_states()}")
+    click.echo(f"sg_arcs\t{sum(sg.num_arcs(s) for s in sg.states())}")
+    click.echo(f"sg_s\t{time.time() - begin:.1f}")
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        words.write(out / "words.txt")
+        sg.write(str(out / "SG.fst"))
+
+
+@grammar.command()
+@language_option
+def check(language: str) -> None:
+    """Check every list: columns, letters, classes, unused or derivable entries, order."""
+    from uyir.grammar.check import check_language
+
+    problems = check_language(language)
+    for problem in problems:
+        click.echo(problem)
+    if problems:
+        raise UyirError(f"{language}: {len(problems)} problems in the lists")
+    click.echo(f"{language}: lists are sound")
+
+
+@grammar.command()
+@language_option
+@json_option
+@click.option("--failures", "shown", default=50, show_default=True, help="How many to list.")
+@click.argument("files", nargs=-1, required=True)
+def coverage(language: str, as_json: bool, shown: int, files: tuple[str, ...]) -> None:
+    """Share of running words and of word types that the grammar accepts, on any text."""
+    from uyir.grammar.join import join as join_word
+    from uyir.grammar.segment import load_segmenter
+
+    segmenter = load_segmenter(language)
+    counts = count_words(files, language)
+    failures: Counter[str] = Counter()
+    lossless: Counter[str] = Counter()
+    affixed = 0
+    for word, count in counts.items():
+        result = segmenter.segment(word)
+        if not result.closed:
+            failures[word] = count
+        elif len(result.subwords) > 1:
+            affixed += count
+        if join_word(result.marked, language) == word:
+            lossless[word] = count
+    tokens, types = sum(counts.values()), len(counts)
+    report = {
+        "words": {"tokens": tokens, "types": types},
+        "closed": {
+            "tokens": _share(tokens - sum(failures.values()), tokens),
+            "types": _share(types - len(failures), types),
+            "tokens_with_affix": _share(affixed, tokens),
+        },
+        "open": {
+            "tokens": _share(sum(lossless.values()), tokens),
+            "types": _share(len(lossless), types),
+        },
+        "failures": [[word, count] for word, count in failures.most_common(shown)],
+    }
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False))
+        return
+    for kind in ("words", "closed", "open"):
+        for name, value in report[kind].items():  # type: ignore[attr-defined]
+            click.echo(f"{kind}.{name}\t{value}")
+    for word, count in failures.most_common(shown):
+        click.echo(f"{count}\t{word}")
+
+
+def _share(part: int, whole: int) -> float:
+    return round(part / whole, 6) if whole else 0.0
+
+
+@grammar.command()
+@language_option
+@click.argument("words", nargs=-1, required=True)
+def why(language: str, words: tuple[str, ...]) -> None:
+    """Show the path of a word through the grammar, or how far a rejected word gets."""
+    from uyir.grammar.segment import load_segmenter
+
+    segmenter = load_segmenter(language)
+    for word in words:
+        if not is_wellformed(word, language):
+            raise ScriptError(f"{word!r} is not a well-formed word of {language!r}")
+        if segmenter.accepts(word):
+            click.echo(f"{word}: accepted")
+        else:
+            reached, states = segmenter.furthest(word)
+            click.echo(f"{word}: not in the closed grammar; it gets to {reached!r}, then wants:")
+            click.echo("  " + " ".join(states[:20]))
+            click.echo("  open analysis:")
+        for piece, entry, state in segmenter.path(word):
+            if entry is None:
+                click.echo(f"  {piece}\tunknown root\t→ {state}")
+            else:
+                source = f"{entry.category}/{entry.path.name}:{entry.line}"
+                click.echo(f"  {piece}\t{entry.form}\t{entry.gloss}\t{source}\t→ {state}")
+
+
+@grammar.command()
+@language_option
+@click.option("--size", default=1500, show_default=True, help="How many chunks.")
+@click.argument("files", nargs=-1, required=True)
+def chunks(language: str, size: int, files: tuple[str, ...]) -> None:
+    """Learn the pieces of unknown roots from text; prints chunks.tsv."""
+    from uyir.grammar.chunks import chunk_table, learn_chunks, unknown_roots
+    from uyir.grammar.segment import load_segmenter
+
+    roots = unknown_roots(load_segmenter(language), count_words(files, language))
+    for line in chunk_table(learn_chunks(roots, language, size), language):
+        click.echo(line)
+
+
+@grammar.command()
+@language_option
+@click.option("--category", required=True, help="Which folder of lists to draw.")
+def draw(language: str, category: str) -> None:
+    """Print a drawing (Graphviz DOT) of one category's states; `| dot -Tsvg` makes a picture."""
+    from uyir.grammar.check import draw_category
+
+    click.echo(draw_category(language, category), nl=False)

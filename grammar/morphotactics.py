@@ -1,0 +1,687 @@
+"""Morphotactics: the lists of a language expanded into an automaton over surface pieces.
+
+A state of the automaton is (continuation state of the lists, seam rules that the left piece could
+undergo, the seam rule it did undergo). The left piece is already changed when the state is entered,
+the right piece is changed as it leaves, so the surface word is plainly its pieces in a row and no
+rewriting is left to do at run time. See ``grammar/README.md`` for the lists.
+
+    lists ──expand──► Grammar (states, arcs) ──subword_acceptor──► SG over the word table
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from uyir.grammar.lists import LANGUAGE_DATA, Row, read_table
+from uyir.grammar.script import HIATUS, Script, compose, decompose, load_script
+
+from uyir.errors import DataError, ScriptError
+
+if TYPE_CHECKING:
+    from uyir.lexicon.symbols import Symbols
+
+LIST_COLUMNS = ("form", "class", "next", "gloss", "features", "weight", "note")
+STEM_COLUMNS = ("class", "rule", "next", "features", "note")
+RULE_COLUMNS = ("rule", "pattern", "replacement", "note")
+SANDHI_COLUMNS = ("rule", "left", "right", "left_out", "right_out", "at", "note")
+STATE_COLUMNS = ("state", "includes", "note")
+OPEN_COLUMNS = ("state", "pattern", "weight", "min", "note")
+CHUNK_COLUMNS = ("form", "weight")
+
+END_OF_WORD = "#"
+START_NAME = "^"
+#: What each piece costs besides its own weight: of two analyses the one with fewer pieces wins.
+PIECE_COST = 1.0
+#: What each letter of an unknown root costs; a suffix that explains two letters is worth taking.
+UNKNOWN_LETTER_COST = 1.5
+#: What a letter of an unknown root costs that no chunk covers.
+SINGLE_LETTER_COST = 12.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a prefix, infix or suffix list."""
+
+    form: str
+    letters: str
+    category: str
+    kind: str  # "prefix", "infix" or "suffix"
+    classes: tuple[str, ...]
+    next: tuple[str, ...]
+    gloss: str
+    features: tuple[tuple[str, str], ...]
+    weight: float
+    path: Path
+    line: int
+
+
+@dataclass(frozen=True)
+class SeamRule:
+    """A named sandhi rule between a left and a right piece."""
+
+    name: str
+    left: re.Pattern[str]
+    right: re.Pattern[str]
+    left_out: Optional[str]
+    right_out: Optional[str]
+    at: tuple[str, ...]
+
+    def applies_at(self, state: str) -> bool:
+        return not self.at or any(fnmatch.fnmatchcase(state, glob) for glob in self.at)
+
+
+@dataclass(frozen=True)
+class StemRow:
+    """One stem allomorph of a paradigm class."""
+
+    rule: str
+    next: tuple[str, ...]
+    row: Row
+
+
+@dataclass(frozen=True)
+class OpenRow:
+    """Where an unknown root with a certain ending may lead."""
+
+    state: str
+    pattern: re.Pattern[str]
+    weight: float
+    min_letters: int
+
+
+@dataclass(frozen=True)
+class State:
+    """A state of the expanded automaton.
+
+    `rules` are the seam rules (by index) that the piece on the left could undergo here; `rule` is
+    the one it did undergo, None if it stands unchanged because none fits what follows.
+    """
+
+    name: str
+    rules: tuple[int, ...]
+    rule: Optional[int]
+
+
+@dataclass(frozen=True)
+class Arc:
+    """A surface piece between two states; `entry` is the list line it comes from (an index)."""
+
+    letters: str
+    target: int
+    weight: float
+    entry: int
+
+
+@dataclass
+class Grammar:
+    """The expanded automaton of one language. State 0 starts a word, state 1 ends it."""
+
+    language: str
+    entries: list[Entry]
+    seam_rules: list[SeamRule]
+    states: list[State]
+    arcs: list[list[Arc]]
+    open_rows: list[OpenRow]
+    chunks: dict[str, float]  # letter string -> cost
+    unused: list[Entry] = field(default_factory=list)
+
+    START = 0
+    END = 1
+
+    def open_targets(self, letters: str) -> list[tuple[int, float]]:
+        """The states that an unknown root with these letters may lead to, and the costs.
+
+        Only seams that leave the left piece as it is are considered: an unknown root is taken as
+        it is written.
+        """
+        return self._open_index().targets(letters)
+
+    def _open_index(self) -> _OpenIndex:
+        index = self.__dict__.get("_open")
+        if index is None:
+            index = self.__dict__["_open"] = _OpenIndex(self)
+        return index
+
+    def state_label(self, state: int) -> str:
+        """A readable, stable name of a state: its list state and the seam rule taken."""
+        it = self.states[state]
+        rules = ",".join(self.seam_rules[i].name for i in it.rules)
+        taken = "" if it.rule is None else self.seam_rules[it.rule].name
+        return f"{it.name}[{rules}>{taken}]" if it.rules else it.name
+
+
+class _OpenIndex:
+    """Looks up the states open to an unknown root."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._rows = grammar.open_rows
+        self._rules = grammar.seam_rules
+        by_name: dict[str, list[tuple[int, State]]] = {}
+        for number, state in enumerate(grammar.states):
+            by_name.setdefault(state.name, []).append((number, state))
+        self._states = by_name
+        self._relevant = {
+            name: sorted({rule for _, state in states for rule in state.rules})
+            for name, states in by_name.items()
+        }
+
+    def targets(self, letters: str) -> list[tuple[int, float]]:
+        found = []
+        for row in self._rows:
+            if len(letters) < row.min_letters or not row.pattern.search(letters):
+                continue
+            if row.state == END_OF_WORD:
+                found.append((Grammar.END, row.weight))
+                continue
+            fits = tuple(
+                i
+                for i in self._relevant.get(row.state, ())
+                if self._rules[i].applies_at(row.state) and self._rules[i].left.search(letters)
+            )
+            for number, state in self._states.get(row.state, ()):
+                unchanged = state.rule is None or self._rules[state.rule].left_out is None
+                if state.rules == fits and unchanged:
+                    found.append((number, row.weight))
+        return found
+
+
+def expand_features(pattern: str, script: Script) -> str:
+    """Replace ``{feature}``, ``{a+b}`` and ``{a-b}`` in a pattern by a set of letters."""
+
+    def letters(match: re.Match[str]) -> str:
+        wanted = match.group(1)
+        having, _, lacking = wanted.partition("-")
+        chosen = set(script.having(*having.split("+")))
+        for feature in filter(None, lacking.split("-")):
+            chosen -= set(script.having(feature))
+        if not chosen:
+            raise ScriptError(f"no letter of {script.language!r} fits {{{wanted}}}")
+        return "[" + "".join(sorted(chosen)) + "]"
+
+    return re.sub(r"\{([a-z][a-z+-]*)\}", letters, pattern)
+
+
+def _pattern(
+    row: Row, text: str, script: Script, start: str = "", end: str = ""
+) -> re.Pattern[str]:
+    try:
+        return re.compile(start + "(?:" + expand_features(text, script) + ")" + end)
+    except (re.error, ScriptError) as error:
+        raise row.error(f"pattern {text!r}: {error}") from None
+
+
+def _number(row: Row, column: str, default: float) -> float:
+    if not row[column]:
+        return default
+    try:
+        return float(row[column])
+    except ValueError:
+        raise row.error(f"{column} {row[column]!r} is not a number") from None
+
+
+class _Lists:
+    """Everything the tables of one language say, read and indexed."""
+
+    def __init__(self, language: str, without: frozenset[str], data: Path) -> None:
+        self.script = load_script(language)
+        self.language = language
+        home = data / language
+        self.stem_rules = self._read_rules(home / "rules.tsv")
+        self.seam_rules = self._read_sandhi(home / "sandhi.tsv")
+        self.includes = self._read_states(home / "states.tsv")
+        self.open_rows = self._read_open(home / "open.tsv")
+        self.chunks = self._read_chunks(home / "chunks.tsv")
+        self.entries: list[Entry] = []
+        self.stems: dict[str, list[StemRow]] = {}
+        self.roots: dict[str, list[int]] = {}  # category -> prefix entries
+        self.after: dict[str, list[int]] = {}  # list state -> infix and suffix entries
+        for folder in sorted(p for p in home.iterdir() if p.is_dir()):
+            self._read_category(folder, without)
+        self._expanded: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
+
+    def _optional(self, path: Path, columns: Sequence[str]) -> Iterable[Row]:
+        return read_table(path, columns) if path.exists() else ()
+
+    def _read_rules(self, path: Path) -> dict[str, tuple[re.Pattern[str], str]]:
+        rules: dict[str, tuple[re.Pattern[str], str]] = {}
+        for row in self._optional(path, RULE_COLUMNS):
+            if row["rule"] in rules or row["rule"] == "same":
+                raise row.error(f"stem rule {row['rule']!r} is there already")
+            pattern = _pattern(row, row["pattern"].rstrip("$"), self.script, end="$")
+            rules[row["rule"]] = (pattern, row["replacement"])
+        return rules
+
+    def _read_sandhi(self, path: Path) -> list[SeamRule]:
+        rules: list[SeamRule] = []
+        for row in self._optional(path, SANDHI_COLUMNS):
+            rules.append(
+                SeamRule(
+                    row["rule"],
+                    _pattern(row, row["left"].rstrip("$"), self.script, end="$"),
+                    _pattern(row, row["right"].lstrip("^"), self.script, start="^"),
+                    None if row["left_out"] == "=" else row["left_out"],
+                    None if row["right_out"] == "=" else row["right_out"],
+                    tuple(row["at"].split()),
+                )
+            )
+        return rules
+
+    def _read_states(self, path: Path) -> dict[str, tuple[str, ...]]:
+        return {
+            row["state"]: tuple(row["includes"].split())
+            for row in self._optional(path, STATE_COLUMNS)
+        }
+
+    def _read_open(self, path: Path) -> list[OpenRow]:
+        return [
+            OpenRow(
+                row["state"],
+                _pattern(row, row["pattern"].rstrip("$"), self.script, end="$"),
+                _number(row, "weight", 0.0),
+                int(_number(row, "min", 1)),
+            )
+            for row in self._optional(path, OPEN_COLUMNS)
+        ]
+
+    def _read_chunks(self, path: Path) -> dict[str, float]:
+        return {
+            decompose(row["form"], self.language): _number(row, "weight", 0.0)
+            for row in self._optional(path, CHUNK_COLUMNS)
+        }
+
+    def _read_category(self, folder: Path, without: frozenset[str]) -> None:
+        for row in self._optional(folder / "stems.tsv", STEM_COLUMNS):
+            if row["rule"] != "same" and row["rule"] not in self.stem_rules:
+                raise row.error(f"no stem rule {row['rule']!r} in rules.tsv")
+            stem = StemRow(row["rule"], tuple(row["next"].split()), row)
+            self.stems.setdefault(row["class"], []).append(stem)
+        for kind in ("prefix", "infix", "suffix"):
+            for path in sorted(folder.glob(f"{kind}*.tsv")):
+                for row in read_table(path, LIST_COLUMNS):
+                    self._add(row, folder.name, kind, without)
+
+    def _add(self, row: Row, category: str, kind: str, without: frozenset[str]) -> None:
+        features = tuple(
+            (name, value) for name, _, value in (f.partition("=") for f in row["features"].split())
+        )
+        if without.intersection(f"{name}={value}" for name, value in features):
+            return
+        try:
+            letters = decompose(row["form"], self.language)
+        except ScriptError as error:
+            raise row.error(str(error)) from None
+        if not letters:
+            raise row.error("an empty form")
+        classes = tuple(row["class"].split())
+        following = tuple(row["next"].split())
+        if kind == "prefix" and not following:
+            following = tuple("=" + name for name in classes)
+        if not following:
+            raise row.error(f"{row['form']!r} leads nowhere: neither next nor class")
+        number = len(self.entries)
+        self.entries.append(
+            Entry(
+                row["form"],
+                letters,
+                category,
+                kind,
+                classes,
+                following,
+                row["gloss"],
+                features,
+                _number(row, "weight", 0.0),
+                row.path,
+                row.line,
+            )
+        )
+        if kind == "prefix":
+            self.roots.setdefault(category, []).append(number)
+        else:
+            if not classes:
+                raise row.error(f"{row['form']!r} can follow nothing: no class")
+            for name in classes:
+                self.after.setdefault(name, []).append(number)
+
+    def closure(self, state: str) -> list[str]:
+        """A state and all it includes, in a fixed order."""
+        seen = [state]
+        for name in seen:
+            seen += [other for other in self.includes.get(name, ()) if other not in seen]
+        return seen
+
+    def leaving(self, state: str) -> list[int]:
+        """The entries that may stand after a state, each once."""
+        found: dict[int, None] = {}
+        for name in self.closure(state):
+            if name == START_NAME:
+                numbers = [n for category in sorted(self.roots) for n in self.roots[category]]
+            elif name.startswith("@"):
+                numbers = self.roots.get(name[1:], [])
+            else:
+                numbers = self.after.get(name, [])
+            found.update(dict.fromkeys(numbers))
+        return list(found)
+
+    def shapes(self, number: int) -> list[tuple[str, tuple[str, ...]]]:
+        """The stem allomorphs of an entry: (letters, where they lead)."""
+        known = self._expanded.get(number)
+        if known is not None:
+            return known
+        entry = self.entries[number]
+        shapes: list[tuple[str, tuple[str, ...]]] = []
+        plain = tuple(name for name in entry.next if not name.startswith("="))
+        if plain:
+            shapes.append((entry.letters, plain))
+        for name in entry.next:
+            if name.startswith("="):
+                shapes += self._inflect(entry, name[1:])
+        self._expanded[number] = shapes
+        return shapes
+
+    def _inflect(self, entry: Entry, class_name: str) -> list[tuple[str, tuple[str, ...]]]:
+        if class_name not in self.stems:
+            raise DataError(f"{entry.form!r}: no class {class_name!r}", entry.path, entry.line)
+        shapes = []
+        for stem in self.stems[class_name]:
+            letters = entry.letters
+            if stem.rule != "same":
+                pattern, replacement = self.stem_rules[stem.rule]
+                letters, changes = pattern.subn(replacement, letters, count=1)
+                if not changes:
+                    raise DataError(
+                        f"{entry.form!r} cannot be of class {class_name!r}: stem rule "
+                        f"{stem.rule!r} does not fit it",
+                        entry.path,
+                        entry.line,
+                    )
+            shapes.append((letters, stem.next))
+        return shapes
+
+
+class _Expansion:
+    """Breadth-first expansion of the lists into states and arcs."""
+
+    def __init__(self, lists: _Lists) -> None:
+        self.lists = lists
+        self.rules = lists.seam_rules
+        self.states: list[State] = [State(START_NAME, (), None), State(END_OF_WORD, (), None)]
+        self.numbers = {state: i for i, state in enumerate(self.states)}
+        self.arcs: list[list[Arc]] = []
+        self._right: dict[str, frozenset[int]] = {}
+        self._relevant: dict[str, list[int]] = {}
+        self._known_states = {*lists.after, *lists.includes}
+
+    def right_fits(self, letters: str) -> frozenset[int]:
+        """The seam rules whose right side fits the beginning of a piece."""
+        fits = self._right.get(letters)
+        if fits is None:
+            fits = self._right[letters] = frozenset(
+                i for i, rule in enumerate(self.rules) if rule.right.search(letters)
+            )
+        return fits
+
+    def relevant(self, state: str) -> list[int]:
+        """The seam rules that can fire at a list state, in order."""
+        known = self._relevant.get(state)
+        if known is None:
+            fits: set[int] = set()
+            for number in self.lists.leaving(state):
+                for letters, _ in self.lists.shapes(number):
+                    fits |= self.right_fits(letters)
+            known = self._relevant[state] = sorted(
+                i for i in fits if self.rules[i].applies_at(state)
+            )
+        return known
+
+    def state(self, name: str, rules: tuple[int, ...], rule: Optional[int]) -> int:
+        key = State(name, rules, rule)
+        number = self.numbers.get(key)
+        if number is None:
+            number = self.numbers[key] = len(self.states)
+            self.states.append(key)
+        return number
+
+    def landings(self, letters: str, name: str, entry: Entry) -> list[tuple[str, int]]:
+        """How a left piece may be changed at a list state: (surface letters, state)."""
+        if name == END_OF_WORD:
+            return [(letters, Grammar.END)]
+        if name not in self._known_states and not (
+            name.startswith("@") and name[1:] in self.lists.roots
+        ):
+            raise DataError(
+                f"{entry.form!r} leads to {name!r}, after which nothing stands",
+                entry.path,
+                entry.line,
+            )
+        fits = tuple(i for i in self.relevant(name) if self.rules[i].left.search(letters))
+        found = [(letters, self.state(name, fits, None))]
+        for i in fits:
+            out = self.rules[i].left_out
+            changed = letters if out is None else self.rules[i].left.sub(out, letters, count=1)
+            found.append((changed, self.state(name, fits, i)))
+        return found
+
+    def run(self) -> None:
+        done = 0
+        while done < len(self.states):
+            self.arcs.append(self.leave(self.states[done]) if done != Grammar.END else [])
+            done += 1
+
+    def leave(self, state: State) -> list[Arc]:
+        best: dict[tuple[str, int], Arc] = {}
+        possible = set(state.rules)
+        for number in self.lists.leaving(state.name):
+            entry = self.lists.entries[number]
+            for underlying, following in self.lists.shapes(number):
+                fits = self.right_fits(underlying) & possible
+                if (min(fits) if fits else None) != state.rule:
+                    continue
+                letters = underlying
+                if state.rule is not None:
+                    rule = self.rules[state.rule]
+                    if rule.right_out is not None:
+                        letters = rule.right.sub(rule.right_out, underlying, count=1)
+                for name in following:
+                    for surface, target in self.landings(letters, name, entry):
+                        if not surface:
+                            continue
+                        arc = Arc(surface, target, PIECE_COST + entry.weight, number)
+                        known = best.get((surface, target))
+                        if known is None or arc.weight < known.weight:
+                            best[surface, target] = arc
+        return list(best.values())
+
+
+def _trim(expansion: _Expansion) -> tuple[list[State], list[list[Arc]]]:
+    """Drop what cannot reach the end of a word."""
+    incoming: list[list[int]] = [[] for _ in expansion.states]
+    for source, arcs in enumerate(expansion.arcs):
+        for arc in arcs:
+            incoming[arc.target].append(source)
+    alive = {Grammar.END}
+    stack = [Grammar.END]
+    while stack:
+        for source in incoming[stack.pop()]:
+            if source not in alive:
+                alive.add(source)
+                stack.append(source)
+    keep = [i for i in range(len(expansion.states)) if i in alive or i == Grammar.START]
+    number = {old: new for new, old in enumerate(keep)}
+    states = [expansion.states[i] for i in keep]
+    arcs = [
+        [
+            Arc(arc.letters, number[arc.target], arc.weight, arc.entry)
+            for arc in expansion.arcs[i]
+            if arc.target in number
+        ]
+        for i in keep
+    ]
+    return states, arcs
+
+
+def compile_grammar(
+    language: str, without: Iterable[str] = (), data: Path = LANGUAGE_DATA
+) -> Grammar:
+    """Expand the lists of a language.
+
+    `without` switches off entries by feature (``style=colloquial``). Raises `DataError`, naming
+    file and line, for anything wrong in the lists.
+    """
+    lists = _Lists(language, frozenset(without), data)
+    expansion = _Expansion(lists)
+    expansion.run()
+    states, arcs = _trim(expansion)
+    used = {arc.entry for leaving in arcs for arc in leaving}
+    return Grammar(
+        language,
+        lists.entries,
+        lists.seam_rules,
+        states,
+        arcs,
+        lists.open_rows,
+        lists.chunks,
+        [entry for number, entry in enumerate(lists.entries) if number not in used],
+    )
+
+
+@lru_cache(maxsize=4)
+def load_grammar(language: str, without: frozenset[str] = frozenset()) -> Grammar:
+    """The grammar of a language that comes with uyir, expanded once a process."""
+    return compile_grammar(language, without)
+
+
+def splice_name(grammar: Grammar, state: int) -> str:
+    """The word-table symbol that stands for "an unknown root that leads to this state"."""
+    return f"<splice:{grammar.state_label(state)}>"
+
+
+def splice_states(grammar: Grammar) -> list[str]:
+    """The splice symbols of a grammar: one for each state that a root can lead to."""
+    targets = sorted({arc.target for arc in grammar.arcs[Grammar.START]})
+    return [splice_name(grammar, target) for target in targets]
+
+
+def root_targets(grammar: Grammar, form: str, class_name: str) -> list[tuple[str, str]]:
+    """How a new root of a paradigm class enters a graph: (surface piece, splice symbol).
+
+    Raises `DataError` for an unknown class or a root that cannot be of it.
+    """
+    lists = _Lists(grammar.language, frozenset(), LANGUAGE_DATA)
+    entry = Entry(
+        form,
+        decompose(form, grammar.language),
+        "",
+        "prefix",
+        (class_name,),
+        ("=" + class_name,),
+        "",
+        (),
+        0.0,
+        Path("<new root>"),
+        0,
+    )
+    lists.entries.append(entry)
+    expansion = _Expansion(lists)
+    number = {state: i for i, state in enumerate(grammar.states)}
+    found: dict[tuple[str, str], None] = {}
+    for letters, following in lists.shapes(len(lists.entries) - 1):
+        for name in following:
+            for surface, target in expansion.landings(letters, name, entry):
+                state = number.get(expansion.states[target])
+                if surface and state is not None:
+                    piece = compose(surface, grammar.language)
+                    found[piece, splice_name(grammar, state)] = None
+    return list(found)
+
+
+def marked_form(letters: str, language: str, opens: bool, closes: bool) -> str:
+    """A surface piece in ordinary spelling with its marks."""
+    return ("" if opens else "+") + compose(letters, language) + ("" if closes else "+")
+
+
+def subword_acceptor(
+    grammar: Grammar, words: Symbols, weighted: bool = False, splices: bool = True
+) -> Any:
+    """SG: an acceptor of one word's subwords over the ids of a word table.
+
+    Accepts every sequence that `uyir.grammar.segment` emits, as far as its pieces are in the table:
+    closed words, and unknown roots as a loop over chunks and letters before the same endings.
+    `weighted` keeps the costs of the lists (tropical); without, SG is a plain constraint.
+    `splices` adds an arc from the start for every splice symbol that is in the table.
+    Returns a deterministic, minimal `pynini.Fst`.
+    """
+    import pynini
+
+    language = grammar.language
+    fst = pynini.Fst()
+    fst.add_states(len(grammar.states))
+    fst.set_start(Grammar.START)
+    fst.set_final(Grammar.END)
+    one = pynini.Weight.one(fst.weight_type())
+
+    def add(source: int, piece: str, target: int, weight: float) -> None:
+        if piece in words:
+            label = words.id(piece)
+            cost = pynini.Weight(fst.weight_type(), weight) if weighted else one
+            fst.add_arc(source, pynini.Arc(label, label, cost, target))
+
+    for source, arcs in enumerate(grammar.arcs):
+        for arc in arcs:
+            opens, closes = source == Grammar.START, arc.target == Grammar.END
+            add(source, marked_form(arc.letters, language, opens, closes), arc.target, arc.weight)
+    inside = fst.add_state()
+    for chunk, cost in unknown_pieces(grammar).items():
+        for opens, source in ((True, Grammar.START), (False, inside)):
+            middle = marked_form(chunk, language, opens, False)
+            add(source, middle, inside, cost)
+            add(source, marked_form(chunk, language, opens, True), Grammar.END, cost)
+            for target in _targets_after(grammar, chunk):
+                add(source, middle, target, cost)
+    if splices:
+        for target in sorted({arc.target for arc in grammar.arcs[Grammar.START]}):
+            add(Grammar.START, splice_name(grammar, target), target, 0.0)
+    fst = pynini.determinize(pynini.connect(fst).rmepsilon())
+    return fst.minimize()
+
+
+def _targets_after(grammar: Grammar, chunk: str) -> frozenset[int]:
+    """The states that some unknown root ending in this chunk may lead to.
+
+    A pattern of ``open.tsv`` may look further back than the chunk reaches, so the states of all
+    chunks with the same last letter count: SG may accept more here, never less.
+    """
+    cache = grammar.__dict__.setdefault("_after_letter", {})
+    known: Optional[frozenset[int]] = cache.get(chunk[-1])
+    if known is None:
+        found: set[int] = set()
+        letters = load_script(grammar.language).letters
+        for before in letters:
+            for further in letters:
+                for opening in letters[::4]:
+                    padded = opening * 6 + further + before + chunk[-1]
+                    found.update(target for target, _ in grammar.open_targets(padded))
+        found.discard(Grammar.END)
+        known = cache[chunk[-1]] = frozenset(found)
+    return known
+
+
+def unknown_pieces(grammar: Grammar) -> dict[str, float]:
+    """The pieces that unknown roots are built of, with costs: chunks, then single letters."""
+    known: Optional[dict[str, float]] = grammar.__dict__.get("_unknown_pieces")
+    if known is None:
+        script = load_script(grammar.language)
+        atoms = {*script.vowels, *script.marks}
+        for consonant in script.consonants:
+            for bare in (consonant, consonant + script.nukta):
+                atoms.add(bare)
+                atoms.update(bare + HIATUS + vowel for vowel in script.vowels)
+        known = {atom: SINGLE_LETTER_COST * len(atom) for atom in sorted(atoms)}
+        known.update(grammar.chunks)
+        grammar.__dict__["_unknown_pieces"] = known
+    return known

@@ -1,0 +1,178 @@
+"""The machine that every language shares, on toy lists."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+
+from uyir.errors import DataError
+from uyir.grammar.join import join
+from uyir.grammar.morphotactics import (
+    Grammar,
+    compile_grammar,
+    splice_states,
+    subword_acceptor,
+)
+from uyir.grammar.segment import Segmenter
+from uyir.lexicon.symbols import Symbols
+
+TABLES = {
+    "rules.tsv": """rule	pattern	replacement	note
+am_to_att	அம	அதத	oblique of neuter nouns
+double_stop	([டற])உ	\\1\\1	oblique
+""",
+    "sandhi.tsv": """rule	left	right	left_out	right_out	at	note
+glide_y	{front}	{vowel}	=	ய\\g<0>	n.* c.*	after front vowels
+drop_u	உ	{vowel}		=	n.nom c.*	before a clitic
+glide_v	{vowel}	{vowel}	=	வ\\g<0>	n.* c.*	after the others
+link_u	{consonant}	கக	=	உ\\g<0>	n.obl	dative after a consonant
+""",
+    "states.tsv": """state	includes	note
+n.nom	c.clitic	a bare noun takes clitics
+""",
+    "open.tsv": """state	pattern	weight	min	note
+n.vow	{front}	0	2	unknown noun in a front vowel
+""",
+    "nouns/stems.tsv": """class	rule	next	features	note
+n.am	same	# n.nom	number=sg
+n.am	am_to_att	n.obl	number=sg
+n.du	same	# n.nom	number=sg
+n.du	double_stop	n.obl	number=sg
+n.i	same	# n.nom n.vow	number=sg
+""",
+    "nouns/prefix.tsv": """form	class	next	gloss	features	weight	note
+மரம்	n.am		tree
+வீடு	n.du		house
+தம்பி	n.i		younger brother
+""",
+    "nouns/suffix.tsv": """form	class	next	gloss	features	weight	note
+ஐ	n.obl n.vow	# c.clitic	ACC	case=acc
+க்கு	n.obl n.vow	# c.clitic	DAT	case=dat
+இல்	n.obl n.vow	# c.clitic	LOC	case=loc
+உம்	c.clitic	#	and
+""",
+}
+
+WORDS = {
+    "மரம்": ("மரம்",),
+    "மரத்தை": ("மரத்த்+", "+ஐ"),
+    "மரத்துக்கு": ("மரத்த்+", "+உக்கு"),
+    "மரத்துக்கும்": ("மரத்த்+", "+உக்க்+", "+உம்"),
+    "வீட்டில்": ("வீட்ட்+", "+இல்"),
+    "வீட்டையும்": ("வீட்ட்+", "+ஐ+", "+யும்"),
+    "வீடும்": ("வீட்+", "+உம்"),
+    "தம்பிக்கு": ("தம்பி+", "+க்கு"),
+    "தம்பியை": ("தம்பி+", "+யை"),
+}
+
+
+def write_lists(folder: Path, changes: dict[str, str]) -> Path:
+    for name, text in {**TABLES, **changes}.items():
+        path = folder / "ta" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def toy(tmp_path: Path) -> Grammar:
+    return compile_grammar("ta", data=write_lists(tmp_path, {}))
+
+
+@pytest.mark.parametrize("word", WORDS)
+def test_seam_rules_make_the_surface(toy: Grammar, word: str) -> None:
+    result = Segmenter(toy).segment(word)
+    assert result.closed
+    assert result.marked == WORDS[word]
+    assert join(result.marked, "ta") == word
+
+
+@pytest.mark.parametrize("word", ["மரத்து", "மரமை", "வீடில்", "தம்பிஐ", "வீட்டுஉம்", "மரத்தைக்கு"])
+def test_what_the_rules_exclude_is_not_closed(toy: Grammar, word: str) -> None:
+    segmenter = Segmenter(toy)
+    assert not segmenter.accepts(word)
+    result = segmenter.segment(word)
+    assert not result.closed
+    assert join(result.marked, "ta") == word
+
+
+def test_an_unknown_root_takes_known_endings(toy: Grammar) -> None:
+    result = Segmenter(toy).segment("பாக்கியும்")
+    assert not result.closed
+    unknown = Segmenter(toy).segment("ரெட்டிக்கு")
+    assert unknown.marked[-1] == "+க்கு"
+    assert unknown.subwords[-1].gloss == "DAT"
+
+
+def test_every_segmentation_is_a_path_of_sg(toy: Grammar) -> None:
+    pynini = pytest.importorskip("pynini")
+    segmenter = Segmenter(toy)
+    words = Symbols(["<eps>", *segmenter.pieces(), *splice_states(toy)])
+    sg = subword_acceptor(toy, words)
+    rng = random.Random(5)
+    letters = "கசடதபமனியுாொ்அஇ"
+    samples = [*WORDS, "ரெட்டிக்கு", "பிஎஸ்ஏ", "எஸ்ஐயும்"]
+    while len(samples) < 300:
+        word = "".join(rng.choice(letters) for _ in range(rng.randint(1, 7)))
+        try:
+            segmenter.segment(word)
+        except Exception:
+            continue
+        samples.append(word)
+    for word in samples:
+        marked = segmenter.segment(word).marked
+        assert join(marked, "ta") == word
+        line = pynini.Fst()
+        state = line.add_state()
+        line.set_start(state)
+        for piece in marked:
+            label = words.id(piece)
+            target = line.add_state()
+            line.add_arc(state, pynini.Arc(label, label, 0, target))
+            state = target
+        line.set_final(state)
+        assert pynini.compose(line, sg).num_states() > 0, (word, marked)
+
+
+def test_sg_is_deterministic_without_epsilons_and_refuses_wrong_order(toy: Grammar) -> None:
+    pynini = pytest.importorskip("pynini")
+    words = Symbols(["<eps>", *Segmenter(toy).pieces(), *splice_states(toy)])
+    sg = subword_acceptor(toy, words)
+    properties = pynini.ACCEPTOR | pynini.I_DETERMINISTIC | pynini.NO_EPSILONS | pynini.COACCESSIBLE
+    assert sg.properties(properties, True) == properties
+    start = [arc.ilabel for arc in sg.arcs(sg.start())]
+    assert all(not words.symbol(label).startswith("+") for label in start)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("nouns/prefix.tsv", "form\tclass\n", "columns"),
+        (
+            "nouns/prefix.tsv",
+            "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\nமலை\tn.am\n",
+            "does not fit",
+        ),
+        (
+            "nouns/prefix.tsv",
+            "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\nமலை\tn.none\n",
+            "no class",
+        ),
+        (
+            "nouns/suffix.tsv",
+            "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\nஐ\tn.obl n.vow\tnowhere\n",
+            "nothing stands",
+        ),
+        (
+            "nouns/suffix.tsv",
+            "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\nabc\tn.obl\t#\n",
+            "not a letter",
+        ),
+    ],
+)
+def test_faults_name_file_and_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+    with pytest.raises(DataError, match=said) as caught:
+        compile_grammar("ta", data=write_lists(tmp_path, {name: text}))
+    assert Path(name).name in str(caught.value)
