@@ -102,7 +102,7 @@ def test_a_command_may_return_its_exit_code(monkeypatch: pytest.MonkeyPatch) -> 
     assert cli.main(["doctor"]) == 1
 
 
-def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
+def test_a_reader_that_leaves_early_gets_no_traceback(tmp_path: Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
@@ -114,7 +114,7 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
         check=False,
     )
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_module_runs_as_the_command(tmp_path: Path) -> None:

@@ -19,6 +19,9 @@ from uyir.errors import UyirError
 
 # name → (where the click command is, one line of help), in the order of the help page.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "segment": ("uyir.grammar.commands:segment", "Cut words into marked subwords."),
+    "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),
+    "grammar": ("uyir.grammar.commands:grammar", "Compile, check, measure and explain a grammar."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
 }
 
@@ -67,7 +70,7 @@ def main(arguments: Optional[Sequence[str]] = None) -> int:
     except BrokenPipeError:
         # The reader (head, less) has left; Python would complain again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 1
     return code if isinstance(code, int) else 0
 
 
