@@ -1,0 +1,190 @@
+"""The `kaldi` engine: kaldi-decoder's token passing over an OpenFst graph, on a CPU.
+
+One-best goes through `FasterDecoder`; for n-best `LatticeSimpleDecoder` builds a state-level lattice.
+The wheels hold Python's lock while they search (measured: two threads take as long as one), so
+several cores mean several processes: they are forked from one that holds the graph, which all share.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any, Optional
+
+import numpy as np
+from uyir.decode.engines import SearchOptions
+from uyir.decode.engines.common import as_batch, usable
+from uyir.decode.hypothesis import FloatArray, Hypothesis, Pronunciations, failed, from_path
+from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
+
+from uyir.errors import EngineError, GraphError
+
+
+class KaldiEngine:
+    """See `uyir.decode.engines.Engine`. Raises `GraphError` for a graph without a start state."""
+
+    name = "kaldi"
+
+    def __init__(self, graph: Any, options: SearchOptions) -> None:
+        self.options = options
+        self._lexicon: Optional[Pronunciations] = getattr(graph, "pronunciations", None)
+        fst = graph.to_openfst()
+        if fst.start < 0:
+            raise GraphError("the graph has no start state: nothing can be found in it")
+        self._fst = fst
+        self._tokens = int(graph.num_tokens)
+        self._pool: Optional[ProcessPoolExecutor] = None
+
+    def decode(self, log_probs: Any, lengths: Any) -> list[list[Hypothesis]]:
+        utterances = as_batch(log_probs, lengths, self._tokens)
+        pool = self._workers() if len(utterances) > 1 else None
+        if pool is None:
+            return [self._decode_one(utterance) for utterance in utterances]
+        # Longest first, so that no worker ends the batch alone with a long one.
+        order = sorted(range(len(utterances)), key=lambda i: -len(utterances[i]))
+        found = pool.map(_decode_in_worker, [(id(self), utterances[i]) for i in order])
+        results: list[list[Hypothesis]] = [[] for _ in utterances]
+        for index, hypotheses in zip(order, found):
+            results[index] = hypotheses
+        return results
+
+    def close(self) -> None:
+        """End the worker processes, if there are any."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+        _ENGINES.pop(id(self), None)
+
+    def _workers(self) -> Optional[ProcessPoolExecutor]:
+        if self.options.threads < 2 or "fork" not in multiprocessing.get_all_start_methods():
+            return None
+        if self._pool is None:
+            _ENGINES[id(self)] = self
+            workers = min(self.options.threads, os.cpu_count() or 1)
+            context = multiprocessing.get_context("fork")
+            self._pool = ProcessPoolExecutor(workers, mp_context=context)
+        return self._pool
+
+    def _decode_one(self, log_probs: FloatArray) -> list[Hypothesis]:
+        """Search one utterance (T, C), a second time with a wider beam if need be."""
+        reason = usable(log_probs)
+        if reason is not None:
+            return [failed(reason)]
+        hypotheses = self._search(log_probs, self.options)
+        if not hypotheses or not hypotheses[0].final:
+            hypotheses = self._search(log_probs, self.options.wider()) or hypotheses
+        return hypotheses or [Hypothesis((), (), -np.inf, -np.inf, -np.inf, 0.0, False)]
+
+    def _search(self, log_probs: FloatArray, options: SearchOptions) -> list[Hypothesis]:
+        scaled = np.ascontiguousarray(log_probs * np.float32(options.acoustic_scale))
+        if options.nbest == 1 or len(log_probs) == 0:
+            return self._one_best(log_probs, scaled, options)
+        return self._lattice_nbest(log_probs, scaled, options)
+
+    def _one_best(
+        self, log_probs: FloatArray, scaled: FloatArray, options: SearchOptions
+    ) -> list[Hypothesis]:
+        import kaldi_decoder
+
+        config = kaldi_decoder.FasterDecoderOptions(
+            beam=options.beam,
+            max_active=options.max_active,
+            min_active=min(20, options.max_active - 1),
+        )
+        decoder = kaldi_decoder.FasterDecoder(self._fst, config)
+        decoder.init_decoding()
+        if len(scaled):  # an empty matrix has no address to read from
+            decoder.advance_decoding(kaldi_decoder.DecodableCtc(scaled))
+        final = bool(decoder.reached_final())
+        found, path = decoder.get_best_path()
+        if not found:
+            return []
+        leaving, start, finals = _read(path)
+        alignment: list[int] = []
+        events: list[tuple[int, int]] = []
+        lm_score = 0.0
+        state = start
+        while state in leaving:
+            (arc,) = leaving[state]
+            events.extend((len(alignment), label) for label in arc.labels)
+            if arc.token != NO_TOKEN:
+                alignment.append(arc.token)
+            lm_score += arc.lm
+            state = arc.dst
+        lm_score += finals[state]
+        hypothesis = from_path(
+            alignment,
+            events,
+            log_probs,
+            lm_score=lm_score,
+            acoustic_scale=options.acoustic_scale,
+            final=final,
+            lexicon=self._lexicon,
+        )
+        return [hypothesis]
+
+    def _lattice_nbest(
+        self, log_probs: FloatArray, scaled: FloatArray, options: SearchOptions
+    ) -> list[Hypothesis]:
+        import kaldi_decoder
+
+        config = kaldi_decoder.LatticeSimpleDecoderConfig(
+            beam=options.beam, lattice_beam=min(options.lattice_beam, options.beam)
+        )
+        decoder = kaldi_decoder.LatticeSimpleDecoder(self._fst, config)
+        if not decoder.decode(kaldi_decoder.DecodableCtc(scaled)):
+            # No final state alive: the best unfinished path, as FasterDecoder would give it.
+            return self._one_best(log_probs, scaled, options)
+        found, raw = decoder.get_raw_lattice()
+        if not found:
+            return []
+        leaving, start, finals = _read(raw)
+        arcs = [arc for state in leaving.values() for arc in state]
+        lattice = Lattice(arcs, start, finals, log_probs, options.acoustic_scale)
+        return [
+            from_path(
+                path.alignment,
+                path.events,
+                log_probs,
+                lm_score=path.lm_score,
+                acoustic_scale=options.acoustic_scale,
+                final=True,
+                lexicon=self._lexicon,
+                confidences=lattice.confidences(path.events),
+            )
+            for path in lattice.nbest(options.nbest)
+        ]
+
+
+def _read(fst: Any) -> tuple[dict[int, list[Arc]], int, dict[int, float]]:
+    """Arcs by source state, start state and final states of a kaldifst ``Lattice``.
+
+    Its text form is the one public way in; it keeps six digits of the graph's weights, and the
+    network's are not read but taken from the log_probs again.
+    """
+    leaving: dict[int, list[Arc]] = {}
+    finals: dict[int, float] = {}
+    for line in fst.to_str(show_weight_one=True).splitlines():
+        cells = line.split()
+        if len(cells) == 5:
+            src, dst, ilabel, olabel = map(int, cells[:4])
+            labels = (olabel,) if olabel else ()
+            lm = -float(cells[4].partition(",")[0])
+            leaving.setdefault(src, []).append(Arc(src, dst, ilabel - 1, labels, lm))
+        elif len(cells) == 2:
+            finals[int(cells[0])] = -float(cells[1].partition(",")[0])
+    return leaving, int(fst.start), finals
+
+
+#: Engines that worker processes inherit when they are forked, by the id they had in the parent.
+_ENGINES: dict[int, KaldiEngine] = {}
+
+
+def _decode_in_worker(task: tuple[int, FloatArray]) -> Sequence[Hypothesis]:
+    key, log_probs = task
+    engine = _ENGINES.get(key)
+    if engine is None:
+        raise EngineError("a search process was forked before its graph was loaded")
+    return engine._decode_one(log_probs)

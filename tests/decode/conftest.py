@@ -1,0 +1,158 @@
+"""Toy graphs made arc by arc, with nothing of ours but the door that engines come in by."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Optional
+
+import numpy as np
+import pytest
+
+
+@dataclass
+class ToyGraph:
+    """Arcs (src, dst, token or -1 for epsilon, label or 0, log weight); finals: state -> log weight."""
+
+    num_tokens: int
+    arcs: list[tuple[int, int, int, int, float]] = field(default_factory=list)
+    finals: dict[int, float] = field(default_factory=dict)
+    start: int = 0
+    pronunciations: Optional[dict[int, list[tuple[int, ...]]]] = None
+
+    @property
+    def num_states(self) -> int:
+        ends = [s for arc in self.arcs for s in arc[:2]]
+        return max([*ends, *self.finals, self.start], default=-1) + 1
+
+    def to_openfst(self) -> Any:
+        import kaldifst
+
+        fst = kaldifst.StdVectorFst()
+        for _ in range(self.num_states):
+            fst.add_state()
+        fst.start = self.start
+        for src, dst, token, label, weight in self.arcs:
+            fst.add_arc(src, kaldifst.StdArc(token + 1, label, -weight, dst))
+        for state, weight in self.finals.items():
+            fst.set_final(state, -weight)
+        return fst
+
+    def to_k2(self) -> Any:
+        import k2
+
+        if any(arc[2] < 0 for arc in self.arcs):
+            raise ValueError("this toy has epsilons")
+        if self.start != 0:
+            raise ValueError("k2 starts at state 0")
+        end = self.num_states
+        rows = [(s, d, t, lab, w) for s, d, t, lab, w in self.arcs]
+        rows += [(s, end, -1, -1, w) for s, w in self.finals.items()]
+        lines = [f"{s} {d} {t} {lab} {w!r}" for s, d, t, lab, w in sorted(rows)]
+        fsa = k2.Fsa.from_str("\n".join([*lines, str(end)]), acceptor=False)
+        return k2.arc_sort(fsa)
+
+    def viterbi(self, log_probs: Any) -> float:
+        """The best complete path's score by plain dynamic programming; -inf if there is none."""
+        low = -np.inf
+        now = np.full(self.num_states, low)
+        now[self.start] = 0.0
+        now = self._epsilons(now)
+        for row in np.asarray(log_probs, dtype=np.float64):
+            then = np.full(self.num_states, low)
+            for src, dst, token, _, weight in self.arcs:
+                if token >= 0:
+                    then[dst] = max(then[dst], now[src] + weight + row[token])
+            now = self._epsilons(then)
+        return max((now[s] + w for s, w in self.finals.items()), default=low)
+
+    def _epsilons(self, scores: Any) -> Any:
+        for _ in range(self.num_states):
+            for src, dst, token, _, weight in self.arcs:
+                if token < 0:
+                    scores[dst] = max(scores[dst], scores[src] + weight)
+        return scores
+
+
+def make_ctc_graph(seed: int, words: int = 6, tokens: int = 6, epsilons: bool = False) -> ToyGraph:
+    """A random lexicon under a random bigram, as CTC wants it: equal neighbours need a blank.
+
+    Words are 1…; with ``epsilons`` each word ends in an epsilon that carries the bigram's weight.
+    """
+    rng = np.random.default_rng(seed)
+    lexicon: dict[int, list[tuple[int, ...]]] = {}
+    while len(lexicon) < words:
+        spelling = tuple(int(t) for t in rng.integers(1, tokens, size=rng.integers(1, 4)))
+        if [spelling] not in lexicon.values():
+            lexicon[len(lexicon) + 1] = [spelling]
+    graph = ToyGraph(tokens, pronunciations=lexicon)
+    bigram = np.log(rng.dirichlet(np.ones(words + 1), size=words + 1))
+    names: dict[tuple[Any, ...], int] = {}
+
+    def state(*key: Any) -> int:
+        return names.setdefault(key, len(names))
+
+    def arc(src: int, dst: int, token: int, label: int, weight: float) -> None:
+        graph.arcs.append((src, dst, token, label, float(np.float32(weight))))
+
+    def leave(src: int, history: int, last: int) -> None:
+        """From after word ``history``, whose last token was ``last`` (0: blank), into every word."""
+        for word, (spelling,) in lexicon.items():
+            if spelling[0] == last:
+                continue
+            weight = bigram[history, word]
+            if epsilons:
+                middle = state("eps", history, word, last)
+                arc(src, middle, -1, 0, weight)
+                arc(middle, state(word, 0, history), spelling[0], word, 0.0)
+            else:
+                arc(src, state(word, 0, history), spelling[0], word, weight)
+        graph.finals[src] = float(np.float32(bigram[history, 0]))
+
+    root = state("root")
+    arc(root, root, 0, 0, 0.0)
+    leave(root, 0, 0)
+    for word, (spelling,) in lexicon.items():
+        for history in range(words + 1):
+            for position, token in enumerate(spelling):
+                here = state(word, position, history)
+                gap = state(word, position, history, "blank")
+                arc(here, here, token, 0, 0.0)
+                arc(here, gap, 0, 0, 0.0)
+                arc(gap, gap, 0, 0, 0.0)
+                if position + 1 < len(spelling):
+                    there = state(word, position + 1, history)
+                    if spelling[position + 1] != token:
+                        arc(here, there, spelling[position + 1], 0, 0.0)
+                    arc(gap, there, spelling[position + 1], 0, 0.0)
+                else:
+                    leave(here, word, token)
+                    leave(gap, word, 0)
+    return graph
+
+
+def make_log_probs(seed: int, frames: int, tokens: int, peaky: float = 0.5) -> Any:
+    """Random log_probs (frames, tokens), float32, each row a distribution."""
+    rng = np.random.default_rng(seed)
+    rows = rng.dirichlet(np.full(tokens, peaky), size=frames).astype(np.float32)
+    return np.log(np.maximum(rows, np.float32(1e-12)))
+
+
+def make_batch(arrays: Any) -> tuple[Any, Any]:
+    """Arrays (T_i, C) as one padded (N, T, C) and lengths; the padding is NaN: nobody may read it."""
+    lengths = np.array([len(a) for a in arrays], dtype=np.int64)
+    batch = np.full((len(arrays), int(lengths.max()), arrays[0].shape[1]), np.nan, dtype=np.float32)
+    for row, array in zip(batch, arrays):
+        row[: len(array)] = array
+    return batch, lengths
+
+
+class Toys:
+    Graph = ToyGraph
+    ctc_graph = staticmethod(make_ctc_graph)
+    log_probs = staticmethod(make_log_probs)
+    batch = staticmethod(make_batch)
+
+
+@pytest.fixture(scope="session")
+def toys() -> type[Toys]:
+    return Toys
