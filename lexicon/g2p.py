@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Optional
 
 from uyir.grammar.lists import Row, read_table
 from uyir.grammar.script import decompose, load_script
-from uyir.lexicon.symbols import geminates, load_phones
+from uyir.lexicon.symbols import Symbols, geminates, load_phones
 
 from uyir.errors import DataError, ScriptError
 
@@ -80,10 +80,6 @@ class Rule:
     weight: Optional[float]  # None: obligatory
     pattern: re.Pattern[str]
 
-    @property
-    def is_optional(self) -> bool:
-        return self.weight is not None
-
 
 def _pattern(source: str, left: Sequence[str], right: Sequence[str]) -> re.Pattern[str]:
     def one(chars: str) -> str:
@@ -95,7 +91,7 @@ def _pattern(source: str, left: Sequence[str], right: Sequence[str]) -> re.Patte
 
 
 @cache
-def _phone_characters() -> tuple[dict[str, str], dict[str, str]]:
+def phone_characters() -> tuple[dict[str, str], dict[str, str]]:
     """Phone name -> the character that stands for it in the cascade, and back."""
     names = {name: chr(_PHONE_BASE + number) for number, name in enumerate(load_phones())}
     return names, {char: name for name, char in names.items()}
@@ -106,7 +102,7 @@ class _Alphabet:
 
     def __init__(self, language: str) -> None:
         self.letters = load_script(language).letters
-        self.phones = _phone_characters()[0]
+        self.phones = phone_characters()[0]
         self.classes: dict[str, str] = {}
         for row in read_table(LANGUAGE_DATA / language / "classes.tsv", CLASS_COLUMNS):
             name = row["class"]
@@ -176,7 +172,7 @@ def _read_exceptions(language: str, alphabet: _Alphabet) -> Iterable[Rule]:
 
 def _merges() -> Iterable[Rule]:
     """Equal consonants that meet, in a subword or at a seam, become the geminate phone."""
-    chars = _phone_characters()[0]
+    chars = phone_characters()[0]
     for single, double in geminates().items():
         for first, second in {(single, single), (single, double), (double, single)}:
             source = chars[first] + chars[second]
@@ -222,7 +218,20 @@ class G2p:
         self.language = language
         self.rules = tuple(rules)
         self._cache: dict[tuple[str, bool, float, int], list[Pronunciation]] = {}
-        self._obligatory = tuple(rule for rule in self.rules if not rule.is_optional)
+        self._active: dict[tuple[bool, float], tuple[Rule, ...]] = {}
+
+    def active(
+        self, variants: bool = True, max_weight: float = DEFAULT_MAX_WEIGHT
+    ) -> tuple[Rule, ...]:
+        """The rules that apply: the obligatory ones, and optional ones up to a cost."""
+        key = (variants, max_weight)
+        if key not in self._active:
+            self._active[key] = tuple(
+                rule
+                for rule in self.rules
+                if rule.weight is None or (variants and rule.weight <= max_weight)
+            )
+        return self._active[key]
 
     # -- words, without pynini -------------------------------------------------------------
 
@@ -266,9 +275,7 @@ class G2p:
         self, letters: str, variants: bool, max_weight: float, limit: int
     ) -> list[Pronunciation]:
         partials = [_Partial(EDGE + letters + EDGE, 0.0, ())]
-        for rule in self.rules if variants else self._obligatory:
-            if rule.weight is not None and rule.weight > max_weight:
-                continue
+        for rule in self.active(variants, max_weight):
             first = rule.source[0]
             for number, partial in enumerate(partials):
                 if first not in partial.text:
@@ -292,7 +299,7 @@ class G2p:
         return sorted(best.values(), key=lambda p: (p.weight, p.phones))[:limit]
 
     def _phones(self, text: str, letters: str) -> tuple[str, ...]:
-        names = _phone_characters()[1]
+        names = phone_characters()[1]
         try:
             return tuple([names[char] for char in text[1:-1]])
         except KeyError as error:
@@ -302,6 +309,18 @@ class G2p:
             ) from None
 
     # -- graphs, with pynini ---------------------------------------------------------------
+
+    def fst(
+        self,
+        letters: Symbols,
+        tokens: Symbols,
+        variants: bool = True,
+        max_weight: float = DEFAULT_MAX_WEIGHT,
+    ) -> pynini.Fst:
+        """The transducer of one closed word, letter ids -> token ids, by the same rules."""
+        from uyir.lexicon.fst import word_transducer
+
+        return word_transducer(self, letters, tokens, variants, max_weight)
 
 
 def _with_options(partials: Sequence[_Partial], rule: Rule, limit: int) -> list[_Partial]:
@@ -313,7 +332,7 @@ def _with_options(partials: Sequence[_Partial], rule: Rule, limit: int) -> list[
         if old is None or new.weight < old.weight:
             out[new.text] = new
 
-    assert_weight = rule.weight or 0.0
+    cost = rule.weight or 0.0
     for partial in partials:
         # Sites are tried from the right, so that earlier positions stay valid.
         made = [partial]
@@ -322,7 +341,7 @@ def _with_options(partials: Sequence[_Partial], rule: Rule, limit: int) -> list[
             made += [
                 _Partial(
                     old.text[:begin] + rule.target + old.text[end:],
-                    old.weight + assert_weight,
+                    old.weight + cost,
                     (*old.rules, rule.name) if rule.name not in old.rules else old.rules,
                 )
                 for old in made

@@ -1,0 +1,181 @@
+"""The rule cascade as a transducer: letters of closed words to phones (needs pynini).
+
+`phone_transducer` reads sequences of closed words, each ended by ``|``, and writes phone tokens. It
+is what makes exact seams: composed with a lexicon over letters (`uyir.lexicon.lexicon`), the rules
+read the letters of the whole word, whatever subwords they came from, and start afresh after ``|``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Optional
+
+from uyir.grammar.script import load_script
+from uyir.lexicon.g2p import (
+    DEFAULT_MAX_WEIGHT,
+    EDGE,
+    OPAQUE,
+    G2p,
+    Rule,
+    load_g2p,
+    phone_characters,
+)
+from uyir.lexicon.symbols import EPSILON, WORD_END, Symbols
+
+from uyir.errors import GraphError
+
+if TYPE_CHECKING:
+    import pynini
+
+#: A rule file that makes a larger transducer than this is taken for a mistake in its contexts.
+MAX_STATES = 20_000
+
+
+def letter_symbols(language: str) -> Symbols:
+    """``<eps>``, every letter of the script, then ``|``, the end of a word."""
+    return Symbols([EPSILON, *load_script(language).letters, WORD_END])
+
+
+def cascade(rules: Iterable[Rule], letters: Iterable[str]) -> pynini.Fst:
+    """The composition of all rules over one word, edges inserted before and removed after.
+
+    Labels are the code points of the mixed alphabet. Each rule is one ``cdrewrite``, left to right;
+    a rule that no earlier output can feed is left out. Raises `GraphError` over `MAX_STATES`.
+    """
+    import pynini
+
+    def accept(text: str) -> pynini.Fst:
+        return pynini.accep(text, token_type="utf8")
+
+    def one_of(chars: Iterable[str]) -> pynini.Fst:
+        return pynini.union(*map(accept, chars)).optimize()
+
+    word = {*letters, OPAQUE}
+    alphabet = word | {EDGE}
+    fed = []
+    for rule in rules:
+        if set(rule.source) <= alphabet:
+            fed.append(rule)
+            alphabet |= set(rule.target)
+
+    def context(sets: tuple[str, ...]) -> Optional[pynini.Fst]:
+        out = accept("")
+        for chars in sets:
+            known = sorted(set(chars) & alphabet)
+            if not known:
+                return None
+            out = out + one_of(known)
+        return out.optimize()
+
+    sigma_star = pynini.closure(one_of(sorted(alphabet))).optimize()
+    edge = accept(EDGE)
+    whole = pynini.cross("", edge) + one_of(sorted(word)).closure(1) + pynini.cross("", edge)
+    whole.optimize()
+    for rule in fed:
+        left, right = context(rule.left), context(rule.right)
+        if left is None or right is None:
+            continue
+        change = pynini.cross(accept(rule.source), accept(rule.target))
+        if rule.weight is not None:
+            change = change + pynini.accep("", weight=rule.weight)
+        rewrite = pynini.cdrewrite(
+            change,
+            left,
+            right,
+            sigma_star,
+            direction="ltr",
+            mode="obl" if rule.weight is None else "opt",
+        )
+        whole = pynini.compose(whole, rewrite).optimize()
+        if whole.num_states() > MAX_STATES:
+            raise GraphError(
+                f"the rules up to {rule.name!r} make {whole.num_states()} states, "
+                f"more than {MAX_STATES}"
+            )
+    phones = one_of(sorted({*phone_characters()[1], OPAQUE} & alphabet)).closure()
+    bare = pynini.cross(edge, "") + phones + pynini.cross(edge, "")
+    return pynini.compose(whole, bare).optimize()
+
+
+@cache
+def _cascade(language: str, variants: bool, max_weight: float) -> pynini.Fst:
+    g2p = load_g2p(language)
+    return cascade(g2p.active(variants, max_weight), load_script(language).letters)
+
+
+def word_transducer(
+    g2p: G2p,
+    letters: Symbols,
+    tokens: Symbols,
+    variants: bool = True,
+    max_weight: float = DEFAULT_MAX_WEIGHT,
+    passthrough: Optional[Mapping[int, int]] = None,
+) -> pynini.Fst:
+    """Letter ids of one closed word -> token ids. See `phone_transducer`."""
+    import pynini
+    import pywrapfst
+
+    if g2p is load_g2p(g2p.language):
+        source = _cascade(g2p.language, variants, max_weight)
+    else:
+        source = cascade(g2p.active(variants, max_weight), load_script(g2p.language).letters)
+    names = phone_characters()[1]
+    opaque = ord(OPAQUE)
+    out = pynini.Fst()
+    out.add_states(source.num_states())
+    out.set_start(source.start())
+    for state in source.states():
+        out.set_final(state, source.final(state))
+        for arc in source.arcs(state):
+            if opaque in (arc.ilabel, arc.olabel):
+                if arc.ilabel != arc.olabel:
+                    raise GraphError("a rule delays an opaque symbol")
+                pairs = list((passthrough or {}).items())
+            else:
+                ilabel = letters.id(chr(arc.ilabel)) if arc.ilabel else 0
+                pairs = [(ilabel, tokens.id(names[chr(arc.olabel)]) if arc.olabel else 0)]
+            for ilabel, olabel in pairs:
+                out.addpywrapfst.Arc(
+                    state, pywrapfst.Arc(ilabel, olabel, arc.weight, arc.nextstate)
+                )
+    out.connect()
+    return out
+
+
+def phone_transducer(
+    language: str,
+    letters: Symbols,
+    tokens: Symbols,
+    variants: bool = True,
+    max_weight: float = DEFAULT_MAX_WEIGHT,
+    passthrough: Optional[Mapping[int, int]] = None,
+    transparent: Optional[Mapping[int, int]] = None,
+) -> pynini.Fst:
+    """Letter ids -> token ids for any sequence of closed words, each ended by ``|``.
+
+    `letters` holds `letter_symbols(language)` at least (its ids count), `tokens` the phones; ids on
+    both sides are those of the tables, and ``|`` gives nothing (CTC's blank is the silence).
+
+    variants, max_weight: whether optional rules apply, and up to which cost each.
+    passthrough: letter id -> output id of opaque symbols; to the rules they are vowels.
+    transparent: letter id -> output id of symbols that no rule sees (disambiguation symbols); they
+        may stand anywhere.
+
+    Raises `DataError` where a letter or phone is missing in its table, `GraphError` above
+    `MAX_STATES`.
+    """
+    import pynini
+    import pywrapfst
+
+    word = word_transducer(load_g2p(language), letters, tokens, variants, max_weight, passthrough)
+    end = pynini.Fst()
+    end.add_states(2)
+    end.set_start(0)
+    end.set_final(1)
+    end.addpywrapfst.Arc(0, pywrapfst.Arc(letters.id(WORD_END), 0, 0.0, 1))
+    words = (word + end).closure().optimize()
+    for state in list(words.states()):
+        for ilabel, olabel in (transparent or {}).items():
+            words.addpywrapfst.Arc(state, pywrapfst.Arc(ilabel, olabel, 0.0, state))
+    return words
