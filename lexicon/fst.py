@@ -136,9 +136,7 @@ def word_transducer(
                 ilabel = letters.id(chr(arc.ilabel)) if arc.ilabel else 0
                 pairs = [(ilabel, tokens.id(names[chr(arc.olabel)]) if arc.olabel else 0)]
             for ilabel, olabel in pairs:
-                out.addpywrapfst.Arc(
-                    state, pywrapfst.Arc(ilabel, olabel, arc.weight, arc.nextstate)
-                )
+                out.add_arc(state, pywrapfst.Arc(ilabel, olabel, arc.weight, arc.nextstate))
     out.connect()
     return out
 
@@ -173,9 +171,9 @@ def phone_transducer(
     end.add_states(2)
     end.set_start(0)
     end.set_final(1)
-    end.addpywrapfst.Arc(0, pywrapfst.Arc(letters.id(WORD_END), 0, 0.0, 1))
+    end.add_arc(0, pywrapfst.Arc(letters.id(WORD_END), 0, 0.0, 1))
     words = (word + end).closure().optimize()
     for state in list(words.states()):
         for ilabel, olabel in (transparent or {}).items():
-            words.addpywrapfst.Arc(state, pywrapfst.Arc(ilabel, olabel, 0.0, state))
+            words.add_arc(state, pywrapfst.Arc(ilabel, olabel, 0.0, state))
     return words

@@ -35,7 +35,7 @@ from uyir.lexicon.symbols import Symbols, geminates, load_phones
 from uyir.errors import DataError, ScriptError
 
 if TYPE_CHECKING:
-    pass
+    import pynini
 
 LANGUAGE_DATA = Path(__file__).parent
 RULE_COLUMNS = ("name", "input", "output", "left", "right", "weight", "note")
