@@ -15,14 +15,13 @@ so the same lists always give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Optional
 
 from uyir.grammar.join import mark
 from uyir.grammar.morphotactics import (
-    SINGLE_LETTER_COST,
     UNKNOWN_LETTER_COST,
     Entry,
     Grammar,
@@ -30,7 +29,7 @@ from uyir.grammar.morphotactics import (
     marked_form,
     unknown_pieces,
 )
-from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, load_script
+from uyir.grammar.script import compose, decompose, is_wellformed
 
 from uyir.errors import ScriptError
 
@@ -72,6 +71,77 @@ class Segmentation:
 # A step of the search: (cost, position before, state before, entry number or -1 for unknown root).
 _Step = tuple[float, int, int, int]
 _Node = dict[Any, Any]
+# A piece begun and not ended: (trie node, cost at its beginning, position and state there).
+_Live = tuple[_Node, float, int, int]
+
+
+class _Search:
+    """Viterbi over the prefixes of a word, left to right.
+
+    Everything is kept by position, so the next word goes on from the letters it shares with the
+    last one: a sorted list costs only its new letters.
+    """
+
+    def __init__(self, segmenter: Segmenter, unknown: bool) -> None:
+        self._segmenter = segmenter
+        self._unknown = unknown
+        self._letters = ""
+        #: For `Segmenter.derivation`: no path may be one root alone.
+        self.forbid_whole_words = False
+        #: By position: cheapest way to each state, cheapest way to end there, pieces under way.
+        self.steps: list[dict[int, _Step]] = [{Grammar.START: (0.0, 0, Grammar.START, -1)}]
+        self.ends: list[Optional[_Step]] = [None]
+        self._live: list[list[_Live]] = [[(segmenter.trie(Grammar.START), 0.0, 0, Grammar.START)]]
+
+    def run(self, letters: str) -> Optional[_Step]:
+        """The last step of the cheapest path of a letter string, None if there is none."""
+        shared = 0
+        for ours, known in zip(letters, self._letters):
+            if ours != known:
+                break
+            shared += 1
+        del self.steps[shared + 1 :], self.ends[shared + 1 :], self._live[shared + 1 :]
+        for position in range(shared, len(letters)):
+            self._advance(letters, position + 1)
+        self._letters = letters
+        return self.ends[len(letters)]
+
+    def _advance(self, letters: str, position: int) -> None:
+        letter = letters[position - 1]
+        reached: dict[int, _Step] = {}
+        end: Optional[_Step] = None
+        live: list[_Live] = []
+        for node, cost, begin, state in self._live[-1]:
+            below = node.get(letter)
+            if below is None:
+                continue
+            live.append((below, cost, begin, state))
+            for target, weight, entry in below.get("", ()):
+                total = cost + weight
+                if target == Grammar.END:
+                    if self.forbid_whole_words and begin == 0:
+                        continue
+                    if end is None or total < end[0]:
+                        end = (total, begin, state, entry)
+                else:
+                    known = reached.get(target)
+                    if known is None or total < known[0]:
+                        reached[target] = (total, begin, state, entry)
+        if self._unknown:
+            self._seed(letters[:position], reached)
+        for state, step in reached.items():
+            live.append((self._segmenter.trie(state), step[0], position, state))
+        self.steps.append(reached)
+        self.ends.append(end)
+        self._live.append(live)
+
+    def _seed(self, root: str, reached: dict[int, _Step]) -> None:
+        """Let an unknown root end here."""
+        base = UNKNOWN_ROOT_COST + UNKNOWN_LETTER_COST * len(root)
+        for target, weight in self._segmenter.grammar.open_targets(root):
+            known = reached.get(target)
+            if target != Grammar.END and (known is None or base + weight < known[0]):
+                reached[target] = (base + weight, 0, Grammar.START, -1)
 
 
 class Segmenter:
@@ -83,7 +153,8 @@ class Segmenter:
         self._tries: list[Optional[_Node]] = [None] * len(grammar.states)
         self._unknown = unknown_pieces(grammar)
         self._longest_unknown = max(map(len, self._unknown))
-        self._nukta = load_script(self.language).nukta
+        self._closed = _Search(self, unknown=False)
+        self._open = _Search(self, unknown=True)
 
     def segment(self, word: str) -> Segmentation:
         """Cut a word of this language's script; raises `ScriptError` for anything else."""
@@ -91,27 +162,31 @@ class Segmenter:
             decompose(word, self.language)  # says which character is at fault
             raise ScriptError(f"{word!r} is not a well-formed word of {self.language!r}")
         letters = decompose(word, self.language)
-        steps = self._search(letters, unknown=False)
-        closed = Grammar.END in steps[-1]
-        if not closed:
-            steps = self._search(letters, unknown=True)
+        search, end = self._best(letters)
         pieces: list[tuple[str, Optional[Entry]]] = []
-        for piece, entry in self._trace(letters, steps):
+        for piece, entry, _ in self._trace(letters, search, end):
             if entry is None:
                 pieces += [(part, None) for part in self.split_unknown(piece)]
             else:
                 pieces.append((piece, entry))
-        return self._result(word, pieces, closed, steps[-1][Grammar.END][0])
+        return self._result(word, pieces, search is self._closed, end[0])
+
+    def segment_all(self, words: Sequence[str]) -> list[Segmentation]:
+        """Segment many words; faster than one by one, since sorted words share their beginnings."""
+        found: dict[str, Segmentation] = {}
+        for word in sorted(set(words)):
+            found[word] = self.segment(word)
+        return [found[word] for word in words]
 
     def accepts(self, word: str) -> bool:
         """Whether the closed grammar (no unknown root) accepts a well-formed word."""
-        letters = decompose(word, self.language)
-        return Grammar.END in self._search(letters, unknown=False)[-1]
+        return self._closed.run(decompose(word, self.language)) is not None
 
     def furthest(self, word: str) -> tuple[str, list[str]]:
         """How far the closed grammar gets: the longest accepted beginning and the states there."""
         letters = decompose(word, self.language)
-        steps = self._search(letters, unknown=False)
+        self._closed.run(letters)
+        steps = self._closed.steps
         reached = max(i for i, states in enumerate(steps) if states)
         labels = sorted({self.grammar.states[state].name for state in steps[reached]})
         return compose(letters[:reached], self.language), labels
@@ -119,30 +194,31 @@ class Segmenter:
     def path(self, word: str) -> list[tuple[str, Optional[Entry], str]]:
         """The cheapest path of a word: (piece, list entry or None, state it leads to)."""
         letters = decompose(word, self.language)
-        steps = self._search(letters, unknown=False)
-        if Grammar.END not in steps[-1]:
-            steps = self._search(letters, unknown=True)
-        found, position, state = [], len(letters), Grammar.END
-        while position:
-            _, before, source, entry = steps[position][state]
-            piece = compose(letters[before:position], self.language)
-            label = self.grammar.state_label(state)
-            found.append((piece, self.grammar.entries[entry] if entry >= 0 else None, label))
-            position, state = before, source
-        return found[::-1]
+        return [
+            (compose(piece, self.language), entry, self.grammar.state_label(state))
+            for piece, entry, state in self._trace(letters, *self._best(letters))
+        ]
 
     def derivation(self, letters: str) -> Optional[list[str]]:
         """The pieces that make a root from another, shorter root and affixes; None if none do.
 
         A second root (a compound) is no affix: only paths with one root count.
         """
-        steps = self._search(letters, unknown=False, longest_root=len(letters) - 1)
-        if Grammar.END not in steps[-1]:
+        closed = self._closed
+        closed.run(letters)
+        whole = closed.ends[-1]
+        if whole is not None and whole[1] == 0:
+            # The root itself is cheapest: look for the cheapest way that begins with a shorter one.
+            search = _Search(self, unknown=False)
+            search.forbid_whole_words = True
+            whole = search.run(letters)
+            closed = search
+        if whole is None:
             return None
-        path = self._trace(letters, steps)
-        if any(entry is not None and entry.kind == "prefix" for _, entry in path[1:]):
+        path = self._trace(letters, closed, whole)
+        if any(entry is not None and entry.kind == "prefix" for _, entry, _ in path[1:]):
             return None
-        return [compose(piece, self.language) for piece, _ in path]
+        return [compose(piece, self.language) for piece, _, _ in path]
 
     def pieces(self) -> Iterator[str]:
         """Every marked subword that the segmenter can emit, each once."""
@@ -175,7 +251,7 @@ class Segmenter:
             end = begin
         return parts[::-1]
 
-    def _trie(self, state: int) -> _Node:
+    def trie(self, state: int) -> _Node:
         """The pieces that leave a state, by letter; key "" holds (target, cost, entry)."""
         root = self._tries[state]
         if root is None:
@@ -187,70 +263,34 @@ class Segmenter:
                 node.setdefault("", []).append((arc.target, arc.weight, arc.entry))
         return root
 
-    def _search(
-        self, letters: str, unknown: bool, longest_root: Optional[int] = None
-    ) -> list[dict[int, _Step]]:
-        """Cheapest way to each (position, state); `unknown` starts from unknown roots as well."""
-        length = len(letters)
-        steps: list[dict[int, _Step]] = [{} for _ in range(length + 1)]
-        if unknown:
-            self._seed_unknown(letters, steps)
-        steps[0][Grammar.START] = (0.0, 0, Grammar.START, -1)
-        end_state = Grammar.END
-        for position in range(length):
-            for state, (cost, _, _, _) in steps[position].items():
-                node = self._tries[state]
-                if node is None:
-                    node = self._trie(state)
-                limit = length if position or longest_root is None else longest_root
-                for end in range(position, limit):
-                    node = node.get(letters[end])
-                    if node is None:
-                        break
-                    arcs = node.get("")
-                    if arcs is None:
-                        continue
-                    reached = steps[end + 1]
-                    for target, weight, entry in arcs:
-                        if (target == end_state) != (end + 1 == length):
-                            continue
-                        total = cost + weight
-                        known = reached.get(target)
-                        if known is None or total < known[0]:
-                            reached[target] = (total, position, state, entry)
-        return steps
-
-    def _seed_unknown(self, letters: str, steps: list[dict[int, _Step]]) -> None:
-        length = len(letters)
-        whole = UNKNOWN_ROOT_COST + UNKNOWN_WORD_COST + UNKNOWN_LETTER_COST * length
-        steps[length][Grammar.END] = (whole, 0, Grammar.START, -1)
-        for end in range(1, length):
-            if letters[end] in (HIATUS, self._nukta) or letters[end - 1] == HIATUS:
-                continue
-            base = UNKNOWN_ROOT_COST + UNKNOWN_LETTER_COST * end
-            for target, weight in self.grammar.open_targets(letters[:end]):
-                if target == Grammar.END:
-                    continue
-                known = steps[end].get(target)
-                if known is None or base + weight < known[0]:
-                    steps[end][target] = (base + weight, 0, Grammar.START, -1)
+    def _best(self, letters: str) -> tuple[_Search, _Step]:
+        """The search that has the answer for a letter string, and the last step of its path."""
+        end = self._closed.run(letters)
+        if end is not None:
+            return self._closed, end
+        end = self._open.run(letters)
+        whole = UNKNOWN_ROOT_COST + UNKNOWN_LETTER_COST * len(letters)
         for target, weight in self.grammar.open_targets(letters):
-            if target == Grammar.END and whole - UNKNOWN_WORD_COST + weight < whole:
-                cost = whole - UNKNOWN_WORD_COST + weight
-                steps[length][Grammar.END] = (cost, 0, Grammar.START, -1)
+            if target == Grammar.END and (end is None or whole + weight < end[0]):
+                end = (whole + weight, 0, Grammar.START, -1)
+        if end is None or whole + UNKNOWN_WORD_COST < end[0]:
+            end = (whole + UNKNOWN_WORD_COST, 0, Grammar.START, -1)
+        return self._open, end
 
     def _trace(
-        self, letters: str, steps: list[dict[int, _Step]]
-    ) -> list[tuple[str, Optional[Entry]]]:
-        found: list[tuple[str, Optional[Entry]]] = []
-        position, state = len(letters), Grammar.END
-        while position:
-            _, before, source, entry = steps[position][state]
-            found.append(
-                (letters[before:position], self.grammar.entries[entry] if entry >= 0 else None)
-            )
+        self, letters: str, search: _Search, end: _Step
+    ) -> list[tuple[str, Optional[Entry], int]]:
+        """The pieces of a path, each with its list entry and the state it leads to."""
+        found: list[tuple[str, Optional[Entry], int]] = []
+        position, state, step = len(letters), Grammar.END, end
+        while True:
+            _, before, source, number = step
+            entry = self.grammar.entries[number] if number >= 0 else None
+            found.append((letters[before:position], entry, state))
+            if before == 0:
+                return found[::-1]
             position, state = before, source
-        return found[::-1]
+            step = search.steps[position][state]
 
     def _result(
         self, word: str, pieces: list[tuple[str, Optional[Entry]]], closed: bool, cost: float
@@ -274,6 +314,3 @@ class Segmenter:
 def load_segmenter(language: str) -> Segmenter:
     """The segmenter of a language that comes with uyir."""
     return Segmenter(load_grammar(language))
-
-
-__all__ = ["SINGLE_LETTER_COST", "Segmentation", "Segmenter", "Subword", "load_segmenter"]

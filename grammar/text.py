@@ -5,13 +5,14 @@ from __future__ import annotations
 import bz2
 import gzip
 import lzma
+import re
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Callable, Union
 
-from uyir.grammar.script import words_of
+from uyir.grammar.script import is_wellformed, normalise, words_of
 
 from uyir.errors import DataError
 
@@ -63,3 +64,39 @@ def count_words(paths: Iterable[Union[str, Path]], language: str) -> Counter[str
         for line in read_lines(path):
             counts.update(words_of(line, language))
     return counts
+
+
+_SENTENCE_END = re.compile(r"[.?!।॥]+(?:\s+|$)")
+
+
+def sentences(
+    paths: Iterable[Union[str, Path]],
+    language: str,
+    held_out: Iterable[Union[str, Path]] = (),
+    run: int = 6,
+) -> Iterator[list[str]]:
+    """Sentences of some texts as lists of words, for training.
+
+    Lines are cut at sentence ends; a sentence with a word that is not well formed in the language's
+    script (digits, Latin letters) is left out, and so is one that shares `run` successive words with
+    a held-out text, so that no test sentence is trained on.
+    """
+    forbidden = {
+        window
+        for path in held_out
+        for line in read_lines(path)
+        for window in _windows(normalise(line, language).split(), run)
+    }
+    for path in paths:
+        for line in read_lines(path):
+            if forbidden.intersection(_windows(normalise(line, language).split(), run)):
+                continue
+            for part in _SENTENCE_END.split(line):
+                words = normalise(part, language).split()
+                if words and all(is_wellformed(word, language) for word in words):
+                    yield words
+
+
+def _windows(words: Sequence[str], run: int) -> Iterator[tuple[str, ...]]:
+    for begin in range(len(words) - run + 1):
+        yield tuple(words[begin : begin + run])
