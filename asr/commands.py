@@ -1,0 +1,69 @@
+"""Commands of the acoustic model: ``uyir train`` and ``uyir export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Optional
+
+import click
+from uyir.asr.checkpoint import WEIGHT_FORMATS
+
+from uyir.errors import UyirError
+
+
+@click.command()
+@click.option(
+    "--config", required=True, type=click.Path(path_type=Path), help="YAML file of the run."
+)
+@click.option("--device", help="cpu, cuda or cuda:N; by default a GPU where there is one.")
+@click.option(
+    "--stop-after",
+    type=float,
+    metavar="SECONDS",
+    help="Save and stop after so long; the same command goes on from there.",
+)
+def train(config: Path, device: Optional[str], stop_after: Optional[float]) -> None:
+    """Train an acoustic model, or go on with one that was stopped.
+
+    The output folder gets checkpoint.pt and log.jsonl; `uyir export` makes a model of them.
+    """
+    from uyir.asr.train import Trainer, read_config
+
+    try:
+        outcome = Trainer(read_config(config), device, lambda line: click.echo(line, err=True)).run(
+            stop_after
+        )
+    except UyirError as error:
+        raise click.ClickException(str(error)) from None
+    state = "finished" if outcome.finished else "not finished: run the same command again"
+    click.echo(f"{state}, step {outcome.progress.step}, {outcome.progress.seconds / 60:.1f} min")
+    for language, rate in outcome.dev.items():
+        click.echo(f"{language} token error rate {rate:.4f}")
+
+
+@click.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--weights", type=click.Choice(WEIGHT_FORMATS), default="int8", show_default=True)
+def export(checkpoint: Path, folder: Path, weights: str) -> None:
+    """Write the averaged weights of CHECKPOINT as the model folder FOLDER."""
+    from uyir.asr.train import export as write
+
+    try:
+        write(checkpoint, folder, weights)
+    except UyirError as error:
+        raise click.ClickException(str(error)) from None
+    size = (folder / "model.safetensors").stat().st_size
+    click.echo(f"{folder}: {size / 1e6:.2f} MB")
+
+
+@click.group()
+def main() -> None:
+    """The commands of this module alone, for machines without the rest of uyir."""
+
+
+main.add_command(train)
+main.add_command(export)
+
+if __name__ == "__main__":
+    main()

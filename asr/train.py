@@ -1,0 +1,603 @@
+"""The training loop: one for every recipe, driven by a YAML file (`TrainConfig`).
+
+Everything random is drawn from (seed, step), so a run that was killed and resumed from its last
+checkpoint goes on with the very batches and noise that it would have had. Checkpoints are tensors
+and plain values, read back with `weights_only`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from uyir.asr.augment import AugmentConfig, WaveAugment, spec_augment
+from uyir.asr.checkpoint import read_tokens, save_model
+from uyir.asr.data import Batch, Loader, Utterance, bucketed_batches, read_manifest, select
+from uyir.asr.features import Fbank, FrontendConfig
+from uyir.asr.model import CtcModel, ModelConfig, greedy
+
+from uyir.errors import DataError, ModelError
+
+CHECKPOINT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """A training manifest, each utterance taken `repeat` times an epoch."""
+
+    manifest: str
+    repeat: int = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A training run. Relative paths are relative to the configuration file.
+
+    The learning rate rises over `warmup` of the run and falls along a cosine to 1 % of
+    `peak_lr`. A run's length is `steps`, or `minutes` of training time where that ends earlier
+    (then the number of steps depends on the machine).
+    """
+
+    train: tuple[Source, ...]
+    dev: tuple[str, ...]
+    output: str
+    languages: tuple[str, ...] = ("ta", "kn")
+    tokens: Optional[str] = None  # a tokens.txt; None: the token table of uyir.lexicon
+    initial: Optional[str] = None  # model folder to start from
+    seed: int = 1
+    model: dict[str, Any] = field(default_factory=dict)  # fields of ModelConfig
+    frontend: dict[str, Any] = field(default_factory=dict)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    batch_seconds: float = 1200.0
+    min_seconds: float = 0.3
+    max_seconds: float = 30.0
+    pad_seconds: float = 0.4  # silence before and after, from 0 to this
+    workers: int = 8
+    steps: int = 3000
+    minutes: Optional[float] = None
+    peak_lr: float = 0.002
+    warmup: float = 0.08
+    weight_decay: float = 0.01
+    clip: float = 2.0
+    ema: float = 0.999
+    inter_weight: float = 0.3  # of the loss, where the model has an inter_layer
+    log_steps: int = 20
+    eval_steps: int = 500
+    dev_utterances: int = 400  # a language
+    save_seconds: float = 60.0
+    normalisation_batches: int = 10
+
+    def __post_init__(self) -> None:
+        if not self.train:
+            raise DataError("no training manifest")
+        positive = ("batch_seconds", "workers", "steps", "peak_lr", "clip", "log_steps")
+        for name in (*positive, "eval_steps", "save_seconds", "normalisation_batches"):
+            if not getattr(self, name) > 0:
+                raise DataError(f"{name} is {getattr(self, name)}, want more than 0")
+        for name in ("warmup", "ema", "inter_weight"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"{name} is {getattr(self, name)}, want at least 0 and below 1")
+
+
+def read_config(path: Union[str, Path]) -> TrainConfig:
+    """Read a training configuration; raises `DataError` naming the file and what is wrong."""
+    import yaml
+
+    path = Path(path)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise DataError("no such configuration", path) from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"not readable as YAML: {error}", path) from None
+    if not isinstance(values, dict):
+        raise DataError("want a mapping of settings", path)
+    try:
+        return _config_from(values, path.parent)
+    except DataError as error:
+        raise DataError(str(error), path) from None
+    except (TypeError, ValueError) as error:
+        raise DataError(f"configuration: {error}", path) from None
+
+
+def _config_from(values: dict[str, Any], base: Path) -> TrainConfig:
+    values = dict(values)
+    known = {f.name for f in dataclasses.fields(TrainConfig)}
+    for name in values:
+        if name not in known:
+            raise DataError(f"unknown setting {name!r}")
+    for name in ("train", "dev", "output"):
+        if name not in values:
+            raise DataError(f"setting {name!r} is missing")
+    sources = []
+    for entry in values["train"]:
+        entry = {"manifest": entry} if isinstance(entry, str) else dict(entry)
+        sources.append(Source(str(base / entry.pop("manifest")), **entry))
+    values["train"] = tuple(sources)
+    values["dev"] = tuple(str(base / entry) for entry in values["dev"])
+    for name in ("output", "tokens", "initial"):
+        if values.get(name) is not None:
+            values[name] = str(base / values[name])
+    augment: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in dict(values.get("augment") or {}).items()
+    }
+    values["augment"] = AugmentConfig(**augment)
+    if "languages" in values:
+        values["languages"] = tuple(values["languages"])
+    return TrainConfig(**values)
+
+
+@dataclass
+class Progress:
+    """Where a run stands; stored in every checkpoint."""
+
+    step: int = 0
+    epoch: int = 0
+    batch: int = 0  # of the epoch, the next one
+    seconds: float = 0.0  # of training so far, in all sittings
+    audio_seconds: float = 0.0
+    skipped: int = 0  # steps whose loss or gradient was not finite
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a sitting came to."""
+
+    finished: bool
+    progress: Progress
+    dev: dict[str, float]  # language -> greedy token error rate of the averaged weights
+
+
+class Trainer:
+    """Trains a `CtcModel` as a `TrainConfig` says; `run` may be called in several sittings."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        device: Optional[str] = None,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.say = say
+        self.output = Path(config.output)
+        self.tokens = _tokens(config)
+        self.train, self.dev = self._read_data()
+        self.fbank = Fbank(FrontendConfig(**config.frontend))
+        self.augment = WaveAugment(config.augment)
+        self.progress = Progress()
+        torch.manual_seed(config.seed)
+        self.model = CtcModel(self._model_config()).to(self.device)
+        if config.initial is not None:
+            self._load_initial(config.initial)
+        self.average = {n: v.detach().clone() for n, v in self.model.named_parameters()}
+        self.optimiser = self._make_optimiser()
+        self.loader = self._make_loader(self.train, config.pad_seconds)
+        self._stop = False
+
+    # -- set-up ------------------------------------------------------------------------------
+
+    def _read_data(self) -> tuple[list[Utterance], list[Utterance]]:
+        config = self.config
+        train: list[Utterance] = []
+        for source in config.train:
+            rows = read_manifest(source.manifest, self.tokens)
+            kept, left = select(
+                rows,
+                config.languages,
+                config.min_seconds,
+                config.max_seconds,
+                config.augment.fastest,
+            )
+            hours = sum(u.duration for u in kept) / 3600
+            note = f"; left out: {left.summary()}" if left.summary() else ""
+            self.say(
+                f"{source.manifest}: {len(kept)} utterances, {hours:.2f} h"
+                f"{f' x {source.repeat}' if source.repeat != 1 else ''}{note}"
+            )
+            train += kept * source.repeat
+        if not train:
+            raise DataError("no utterance to train on", config.train[0].manifest)
+        dev: list[Utterance] = []
+        for path in config.dev:
+            kept, left = select(
+                read_manifest(path, self.tokens),
+                config.languages,
+                config.min_seconds,
+                config.max_seconds,
+            )
+            for language in config.languages:
+                dev += [u for u in kept if u.language == language][: config.dev_utterances]
+            if left.summary():
+                self.say(f"{path}: left out: {left.summary()}")
+        return train, dev
+
+    def _model_config(self) -> ModelConfig:
+        return ModelConfig.from_dict(
+            {
+                **self.config.model,
+                "tokens": len(self.tokens),
+                "languages": self.config.languages,
+                "frontend": self.config.frontend,
+            }
+        )
+
+    def _load_initial(self, folder: str) -> None:
+        from uyir.asr.checkpoint import load_model
+
+        loaded = load_model(folder)
+        if loaded.tokens != self.tokens:
+            raise ModelError(f"{folder}: its tokens are not those of this run")
+        try:
+            self.model.load_state_dict(loaded.model.state_dict())
+        except RuntimeError as error:
+            raise ModelError(f"{folder}: does not fit this configuration: {error}") from None
+
+    def _make_optimiser(self) -> torch.optim.Optimizer:
+        decayed = [p for p in self.model.parameters() if p.dim() >= 2]
+        plain = [p for p in self.model.parameters() if p.dim() < 2]
+        options: dict[str, Any] = {}
+        if self.device.type == "cuda" and int(torch.__version__.split(".")[0]) >= 2:
+            options["fused"] = True
+        return torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": self.config.weight_decay},
+                {"params": plain, "weight_decay": 0.0},
+            ],
+            lr=self.config.peak_lr,
+            betas=(0.9, 0.98),
+            **options,
+        )
+
+    def _make_loader(self, utterances: Sequence[Utterance], pad_seconds: float) -> Loader:
+        return Loader(
+            utterances,
+            self.config.languages,
+            pad_seconds,
+            self.config.workers,
+            pin=self.device.type == "cuda",
+        )
+
+    # -- one sitting -------------------------------------------------------------------------
+
+    def run(self, stop_after: Optional[float] = None) -> Outcome:
+        """Train from the last checkpoint on, to the end or for `stop_after` seconds.
+
+        SIGTERM and SIGINT end the sitting after the step at hand, with a checkpoint.
+        """
+        started = time.monotonic()
+        if self._resume():
+            self.say(f"resumed at step {self.progress.step}")
+        elif self.config.initial is None:
+            self._set_normalisation()
+        parameters = sum(p.numel() for p in self.model.parameters())
+        self.say(f"{parameters / 1e6:.2f} M parameters on {self.device}")
+        if stop_after is not None:
+            stop_after = max(0.0, stop_after - (time.monotonic() - started))
+        handlers = self._catch_signals()
+        try:
+            self._loop(stop_after)
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+        self._save()
+        finished = self._done() >= 1
+        dev = self.evaluate() if finished else {}
+        if self.loader.unreadable:
+            self._report_unreadable()
+        return Outcome(finished, self.progress, dev)
+
+    def _catch_signals(self) -> dict[int, Any]:
+        def stop(number: int, frame: Any) -> None:
+            self._stop = True
+
+        handlers: dict[int, Any] = {}
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                handlers[number] = signal.signal(number, stop)
+            except ValueError:  # not the main thread: the caller's business
+                break
+        return handlers
+
+    def _done(self) -> float:
+        """How much of the run is done, 0 to 1."""
+        done = self.progress.step / self.config.steps
+        if self.config.minutes is not None:
+            done = max(done, self.progress.seconds / (60 * self.config.minutes))
+        return done
+
+    def _loop(self, stop_after: Optional[float]) -> None:
+        began = last = saved = time.monotonic()
+        losses: list[float] = []
+        waited = 0.0
+        log_from = (began, self.progress.audio_seconds)
+        batches = self._batches()
+        while self._done() < 1 and not self._stop:
+            asked = time.monotonic()
+            if stop_after is not None and asked - began >= stop_after:
+                self.say(f"stopped after {asked - began:.0f} s at step {self.progress.step}")
+                break
+            batch = next(batches)
+            waited += time.monotonic() - asked
+            loss = self._step(batch)
+            now = time.monotonic()
+            self.progress.seconds += now - last
+            last = now
+            if loss is not None:
+                losses.append(loss)
+            step = self.progress.step
+            if step % self.config.log_steps == 0:
+                audio = self.progress.audio_seconds - log_from[1]
+                span = now - log_from[0]
+                self._log(
+                    step=step,
+                    epoch=self.progress.epoch,
+                    loss=round(sum(losses) / max(1, len(losses)), 4),
+                    lr=round(self._learning_rate(), 6),
+                    audio_per_second=round(audio / span),
+                    data_wait=round(waited / span, 3),
+                    skipped=self.progress.skipped,
+                    minutes=round(self.progress.seconds / 60, 2),
+                )
+                losses, waited, log_from = [], 0.0, (now, self.progress.audio_seconds)
+            if step % self.config.eval_steps == 0 and self._done() < 1:
+                self.evaluate()
+                log_from = (time.monotonic(), self.progress.audio_seconds)
+                waited = 0.0
+                last = log_from[0]
+            if time.monotonic() - saved > self.config.save_seconds:
+                self._save()
+                saved = last = time.monotonic()
+
+    def _batches(self) -> Iterator[Batch]:
+        while True:
+            seed = self.config.seed * 100_003 + self.progress.epoch
+            batches = bucketed_batches(self.train, self.config.batch_seconds, seed)
+            yielded = False
+            for batch in self.loader.load(batches, seed, self.progress.batch):
+                yielded = True
+                yield batch
+            if not yielded and self.progress.batch == 0:
+                self._report_unreadable()
+                raise DataError("no utterance of the training data can be read")
+            self.progress.epoch += 1
+            self.progress.batch = 0
+
+    def _learning_rate(self) -> float:
+        done = min(1.0, self._done())
+        if done < self.config.warmup:
+            # The first step's rate is not 0.
+            return self.config.peak_lr * max(done / self.config.warmup, 1e-3)
+        part = (done - self.config.warmup) / (1 - self.config.warmup)
+        return self.config.peak_lr * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * part)))
+
+    def _generator(self) -> torch.Generator:
+        """Random numbers of this step; dropout draws from the global generator, seeded alike."""
+        seed = self.config.seed * 10_000_019 + self.progress.step
+        torch.manual_seed(seed)
+        generator = torch.Generator(device=self.device)
+        generator.manual_seed(seed)
+        return generator
+
+    @torch.no_grad()
+    def _features(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        waves = batch.samples.float() / 32768.0
+        waves, lengths = self.augment(waves, batch.lengths, generator)
+        return self.fbank.batch(waves, lengths)
+
+    def _step(self, batch: Batch) -> Optional[float]:
+        """One update; returns the loss, or None where it or its gradient is not finite."""
+        progress, config = self.progress, self.config
+        batch = batch.to(self.device)
+        generator = self._generator()
+        features, lengths = self._features(batch, generator)
+        features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
+        self.model.train()
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
+            log_probs, out_lengths, inter = self.model(features, lengths, batch.language)
+        loss = ctc_loss(log_probs, out_lengths, batch)
+        if inter is not None and config.inter_weight:
+            loss = (1 - config.inter_weight) * loss + config.inter_weight * ctc_loss(
+                inter, out_lengths, batch
+            )
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        value = float(loss.detach())
+        finite = math.isfinite(value) and math.isfinite(float(norm))
+        if finite:
+            self.optimiser.step()
+            self._update_average()
+        else:
+            progress.skipped += 1
+        progress.step += 1
+        progress.batch += 1
+        progress.audio_seconds += float(batch.lengths.sum()) / self.fbank.config.sample_rate
+        return value if finite else None
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        step = self.progress.step
+        keep = min(self.config.ema, (1 + step) / (10 + step))
+        average = list(self.average.values())
+        torch._foreach_mul_(average, keep)
+        torch._foreach_add_(average, list(self.model.parameters()), alpha=1 - keep)
+
+    @torch.no_grad()
+    def _set_normalisation(self) -> None:
+        """Global mean and deviation of the augmented features of the first batches."""
+        seed = self.config.seed * 100_003
+        batches = bucketed_batches(self.train, self.config.batch_seconds, seed)
+        total = torch.zeros(self.fbank.config.bins, dtype=torch.float64, device=self.device)
+        square = torch.zeros_like(total)
+        frames = 0
+        for batch in self.loader.load(batches[: self.config.normalisation_batches], seed):
+            features, lengths = self._features(batch.to(self.device), self._generator())
+            total += features.double().sum(dim=(0, 1))  # frames past the end are zeros
+            square += features.double().square().sum(dim=(0, 1))
+            frames += int(lengths.sum())
+        if not frames:
+            self._report_unreadable()
+            raise DataError("no utterance of the training data can be read")
+        mean = total / frames
+        deviation = (square / frames - mean.square()).clamp(min=0).sqrt()
+        self.model.set_normalisation(mean.float(), deviation.float())
+
+    # -- evaluation, logs, checkpoints -------------------------------------------------------
+
+    def averaged_model(self) -> CtcModel:
+        """A copy of the model with the averaged weights, in `eval` mode."""
+        model = CtcModel(self.model.config).to(self.device)
+        model.load_state_dict({**self.model.state_dict(), **self.average})
+        return model.eval()
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Greedy token error rate a language on the dev list, with the averaged weights."""
+        if not self.dev:
+            return {}
+        model = self.averaged_model()
+        loader = self._make_loader(self.dev, 0.0)
+        batches = bucketed_batches(self.dev, self.config.batch_seconds, 0)
+        errors = dict.fromkeys(self.config.languages, 0)
+        counts = dict.fromkeys(self.config.languages, 0)
+        losses = []
+        for batch in loader.load(batches, 0):
+            batch = batch.to(self.device)
+            features, lengths = self.fbank.batch(batch.samples, batch.lengths)
+            log_probs, out_lengths, _ = model(features, lengths, batch.language)
+            losses.append(float(ctc_loss(log_probs, out_lengths, batch)))
+            found = greedy(log_probs, out_lengths)
+            wanted = batch.targets.cpu()
+            for row, (tokens, length) in enumerate(zip(found, batch.target_lengths.tolist())):
+                language = self.config.languages[int(batch.language[row])]
+                errors[language] += edit_distance(wanted[row, :length].tolist(), tokens)
+                counts[language] += length
+        rates = {name: errors[name] / n for name, n in counts.items() if n}
+        self._log(
+            step=self.progress.step,
+            dev_loss=round(sum(losses) / max(1, len(losses)), 4),
+            **{f"dev_{name}": round(rate, 4) for name, rate in rates.items()},
+        )
+        return rates
+
+    def _log(self, **values: Any) -> None:
+        self.say("  ".join(f"{name} {value}" for name, value in values.items()))
+        self.output.mkdir(parents=True, exist_ok=True)
+        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+
+    def _report_unreadable(self) -> None:
+        for name, reason in sorted(self.loader.unreadable.items())[:20]:
+            self.say(f"unreadable: {name}: {reason}")
+        self.say(f"{len(self.loader.unreadable)} utterances could not be read and were left out")
+
+    def _save(self) -> None:
+        """Write ``checkpoint.pt`` whole or not at all: a kill leaves the one before."""
+        self.output.mkdir(parents=True, exist_ok=True)
+        path = self.output / "checkpoint.pt"
+        state = {
+            "version": CHECKPOINT_VERSION,
+            "model_config": json.dumps(self.model.config.to_dict()),
+            "tokens": list(self.tokens),
+            "model": dict(self.model.state_dict()),
+            "average": self.average,
+            "optimiser": self.optimiser.state_dict(),
+            "progress": dataclasses.asdict(self.progress),
+        }
+        part = path.with_suffix(".part")
+        try:
+            torch.save(state, part)
+            os.replace(part, path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            part.unlink(missing_ok=True)
+            raise DataError(f"the checkpoint cannot be written: {error}", path) from None
+
+    def _resume(self) -> bool:
+        path = self.output / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = read_checkpoint(path)
+        if state["model_config"] != json.dumps(self.model.config.to_dict()):
+            raise ModelError(f"{path}: of another model configuration; use another output folder")
+        if tuple(state["tokens"]) != self.tokens:
+            raise ModelError(f"{path}: of another token table; use another output folder")
+        self.model.load_state_dict(state["model"])
+        self.average = {n: v.to(self.device) for n, v in state["average"].items()}
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.progress = Progress(**state["progress"])
+        return True
+
+
+def ctc_loss(log_probs: torch.Tensor, lengths: torch.Tensor, batch: Batch) -> torch.Tensor:
+    """CTC loss a token: the batch's summed negative log likelihoods over its summed lengths."""
+    summed = torch.nn.functional.ctc_loss(
+        log_probs.transpose(0, 1),
+        batch.targets,
+        lengths,
+        batch.target_lengths,
+        reduction="sum",
+        zero_infinity=True,
+    )
+    return summed / batch.target_lengths.sum()
+
+
+def edit_distance(wanted: Sequence[int], found: Sequence[int]) -> int:
+    """Levenshtein distance of two token lists."""
+    if not found or not wanted:
+        return max(len(wanted), len(found))
+    steps = np.arange(len(found) + 1)
+    target = np.asarray(found)
+    row = steps.copy()
+    for number, token in enumerate(wanted, start=1):
+        best = np.empty_like(row)
+        best[0] = number
+        best[1:] = np.minimum(row[1:] + 1, row[:-1] + (target != token))
+        row = np.minimum.accumulate(best - steps) + steps
+    return int(row[-1])
+
+
+def read_checkpoint(path: Union[str, Path]) -> dict[str, Any]:
+    """Read a training checkpoint, tensors and plain values only; raises `ModelError`."""
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path}: no such checkpoint")
+    try:
+        state = torch.load(str(path), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a damaged file
+        raise ModelError(f"{path}: damaged checkpoint: {error}") from None
+    if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
+        raise ModelError(f"{path}: not a checkpoint of version {CHECKPOINT_VERSION}")
+    return state
+
+
+def export(checkpoint: Union[str, Path], folder: Union[str, Path], weights: str = "int8") -> None:
+    """Write a checkpoint's averaged weights as a model folder."""
+    state = read_checkpoint(checkpoint)
+    model = CtcModel(ModelConfig.from_dict(json.loads(state["model_config"])))
+    model.load_state_dict({**state["model"], **state["average"]})
+    save_model(folder, model, state["tokens"], weights)
+
+
+def _tokens(config: TrainConfig) -> tuple[str, ...]:
+    if config.tokens is not None:
+        return read_tokens(config.tokens)
+    from uyir.lexicon.symbols import tokens_table
+
+    table = tokens_table()
+    return tuple(table.symbol(number) for number in range(len(table)))
