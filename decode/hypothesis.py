@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Optional
 
@@ -17,10 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.floating]  # type: ignore[type-arg]
-#: For each word-table id the token sequences it may be spoken as, where the graph tells.
-Pronunciations = Mapping[int, Sequence[Sequence[int]]]
-
 BLANK = 0
+#: `<spn>`: a sound between words that belongs to none.
+NOISE = 1
+
+
+@dataclass(frozen=True)
+class Run:
+    """Equal neighbouring tokens of an alignment, ``[begin, end)`` in frames; never the blank."""
+
+    token: int
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,10 @@ class Hypothesis:
     ``score = acoustic_scale * am_score + lm_score``: ``am_score`` is the sum of the log_probs along
     the path, unscaled; ``lm_score`` what the graph's arcs and the final state add. ``confidence``
     and each of ``confidences`` (one a subword) lie in [0, 1].
+
+    A subword's time is the frame of the token with which its label came out: where it begins, if the
+    graph puts labels on first tokens; a graph that was determinised may be later by some tokens.
+    It ends where the last token before the next label ends. ``runs`` are all tokens heard.
 
     ``final`` is false where no final state was reached even with the wider beam: the subwords then
     are the best unfinished path, possibly none. ``error`` says why an utterance could not be
@@ -45,21 +57,13 @@ class Hypothesis:
     final: bool
     ends: tuple[int, ...] = ()
     confidences: tuple[float, ...] = ()
+    runs: tuple[Run, ...] = ()
     error: Optional[str] = None
 
 
 def failed(reason: str) -> Hypothesis:
     """The empty, unfinished hypothesis of an utterance that cannot be searched."""
     return Hypothesis((), (), -math.inf, -math.inf, -math.inf, 0.0, False, error=reason)
-
-
-@dataclass(frozen=True)
-class Run:
-    """Equal neighbouring tokens of an alignment: ``[begin, end)`` in frames; never blank."""
-
-    token: int
-    begin: int
-    end: int
 
 
 def runs_of(alignment: Sequence[int]) -> list[Run]:
@@ -74,34 +78,32 @@ def runs_of(alignment: Sequence[int]) -> list[Run]:
     return runs
 
 
-Span = tuple[int, int]  # [first, after): runs of one label
+Span = tuple[int, int]  # [first, after): the runs of one label
 
 
-def _spans_by_lexicon(
-    runs: Sequence[Run], labels: Sequence[int], lexicon: Pronunciations
+def spans_by_pronunciation(
+    runs: Sequence[Run], words: Sequence[Sequence[Sequence[int]]]
 ) -> Optional[list[Span]]:
-    """The runs that each label's pronunciation covers; None if these labels cannot spell the runs.
+    """The runs that each word covers, given its pronunciations; None if the words do not spell them.
 
-    Runs between labels that belong to no pronunciation (noise, pauses) are passed over. Where two
-    equal tokens met at a seam and merged, the run is the left label's.
+    Runs between words that belong to neither (noise, pauses) are passed over. Where two equal tokens
+    met at a seam and merged, the run is the left word's.
     """
-    # Depth first over (labels placed, runs used), whole matches before merged and passed-over ones.
+    # Depth first over (words placed, runs used), whole matches before merged and passed-over ones.
     stack: list[tuple[int, int, tuple[Span, ...]]] = [(0, 0, ())]
     seen: set[tuple[int, int]] = set()
     while stack:
         placed, used, spans = stack.pop()
-        if placed == len(labels):
-            return list(spans)
+        if placed == len(words):
+            if used == len(runs) or all(run.token == NOISE for run in runs[used:]):
+                return list(spans)
+            continue
         if (placed, used) in seen:
             continue
         seen.add((placed, used))
-        if used < len(runs):
+        if used < len(runs) and runs[used].token == NOISE:
             stack.append((placed, used + 1, spans))
-        matches = {
-            span
-            for pronunciation in lexicon.get(labels[placed], ())
-            for span in _matches(runs, used, pronunciation)
-        }
+        matches = {span for tokens in words[placed] for span in _matches(runs, used, tokens)}
         for span in sorted(matches, key=lambda span: span[1] - span[0]):
             stack.append((placed + 1, span[1], (*spans, span)))
     return None
@@ -122,22 +124,10 @@ def _matches(runs: Sequence[Run], used: int, pronunciation: Sequence[int]) -> li
 
 
 def _spans_by_events(runs: Sequence[Run], frames: Sequence[int]) -> list[Span]:
-    """Without a lexicon: a label owns the runs after the label before, up to where it came out.
-
-    A graph puts a label on one arc, at the latest where the word can no longer be another one; the
-    tail of a word that came out early is then counted to the next one.
-    """
     begins = [run.begin for run in runs]
-    spans = []
-    used = 0
-    for index, frame in enumerate(frames):
-        last = bisect_right(begins, frame)
-        if index == len(frames) - 1:
-            last = len(runs)
-        after = max(used, min(last, len(runs)))
-        spans.append((used, after))
-        used = after
-    return spans
+    firsts = [max(0, bisect_right(begins, frame) - 1) for frame in frames]
+    afters = [*firsts[1:], len(runs)]
+    return [(first, max(first, after)) for first, after in zip(firsts, afters)]
 
 
 def from_path(
@@ -148,7 +138,6 @@ def from_path(
     lm_score: float,
     acoustic_scale: float,
     final: bool,
-    lexicon: Optional[Pronunciations] = None,
     confidences: Optional[Sequence[float]] = None,
 ) -> Hypothesis:
     """A hypothesis from a path through a graph.
@@ -163,18 +152,15 @@ def from_path(
     am_score = float(along.sum())
     runs = runs_of(alignment)
     labels = tuple(label for _, label in events)
-    spans = _spans_by_lexicon(runs, labels, lexicon) if lexicon is not None else None
-    if spans is None:
-        spans = _spans_by_events(runs, [frame for frame, _ in events])
+    spans = _spans_by_events(runs, [frame for frame, _ in events])
     times, ends = [], []
     for (first, after), (frame, _) in zip(spans, events):
         if first < after:
             times.append(runs[first].begin)
             ends.append(runs[after - 1].end)
-        else:  # no run of its own: merged into the one before, or a label without tokens
-            begin = ends[-1] if ends else min(frame, max(len(tokens) - 1, 0))
-            times.append(begin)
-            ends.append(begin)
+        else:  # several labels came out with one token
+            times.append(runs[first].begin if runs else frame)
+            ends.append(runs[first].end if runs else frame)
     if confidences is None:
         peaks = [float(along[run.begin : run.end].max()) for run in runs]
         confidences = [
@@ -192,6 +178,7 @@ def from_path(
         final=final,
         ends=tuple(ends),
         confidences=sure,
+        runs=tuple(runs),
     )
 
 

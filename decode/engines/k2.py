@@ -12,7 +12,7 @@ from typing import Any, Optional
 import numpy as np
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
-from uyir.decode.hypothesis import FloatArray, Hypothesis, Pronunciations, failed, from_path
+from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice, LatticePath
 
 from uyir.errors import EngineError, GraphError
@@ -36,7 +36,6 @@ class K2Engine:
         import torch
 
         self.options = options
-        self._lexicon: Optional[Pronunciations] = getattr(graph, "pronunciations", None)
         self._tokens = int(graph.num_tokens)
         try:
             self._device = torch.device(device)
@@ -131,7 +130,6 @@ class K2Engine:
                     lm_score=path.lm_score,
                     acoustic_scale=options.acoustic_scale,
                     final=True,
-                    lexicon=self._lexicon,
                     confidences=lattice.confidences(path.events) if many else None,
                 )
             )

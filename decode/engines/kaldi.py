@@ -16,7 +16,7 @@ from typing import Any, Optional
 import numpy as np
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
-from uyir.decode.hypothesis import FloatArray, Hypothesis, Pronunciations, failed, from_path
+from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 
 from uyir.errors import EngineError, GraphError
@@ -29,7 +29,6 @@ class KaldiEngine:
 
     def __init__(self, graph: Any, options: SearchOptions) -> None:
         self.options = options
-        self._lexicon: Optional[Pronunciations] = getattr(graph, "pronunciations", None)
         fst = graph.to_openfst()
         if fst.start < 0:
             raise GraphError("the graph has no start state: nothing can be found in it")
@@ -121,7 +120,6 @@ class KaldiEngine:
             lm_score=lm_score,
             acoustic_scale=options.acoustic_scale,
             final=final,
-            lexicon=self._lexicon,
         )
         return [hypothesis]
 
@@ -151,7 +149,6 @@ class KaldiEngine:
                 lm_score=path.lm_score,
                 acoustic_scale=options.acoustic_scale,
                 final=True,
-                lexicon=self._lexicon,
                 confidences=lattice.confidences(path.events),
             )
             for path in lattice.nbest(options.nbest)

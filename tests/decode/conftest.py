@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +17,6 @@ class ToyGraph:
     arcs: list[tuple[int, int, int, int, float]] = field(default_factory=list)
     finals: dict[int, float] = field(default_factory=dict)
     start: int = 0
-    pronunciations: Optional[dict[int, list[tuple[int, ...]]]] = None
 
     @property
     def num_states(self) -> int:
@@ -84,7 +83,7 @@ def make_ctc_graph(seed: int, words: int = 6, tokens: int = 6, epsilons: bool = 
         spelling = tuple(int(t) for t in rng.integers(1, tokens, size=rng.integers(1, 4)))
         if [spelling] not in lexicon.values():
             lexicon[len(lexicon) + 1] = [spelling]
-    graph = ToyGraph(tokens, pronunciations=lexicon)
+    graph = ToyGraph(tokens)
     bigram = np.log(rng.dirichlet(np.ones(words + 1), size=words + 1))
     names: dict[tuple[Any, ...], int] = {}
 

@@ -142,13 +142,13 @@ def test_nbest_of_both_engines_is_the_same(toys):
 
 
 def test_times_are_where_the_tokens_are(name, toys):
-    graph = toys.Graph(4, pronunciations={7: [(1, 2)], 8: [(3,)]})
-    # blank* 1 2 with label 7 only at the 2 (as determinisation leaves it), then 3 with label 8.
+    graph = toys.Graph(4)
+    # blank* 1 2 with label 7, blank*, 3 with label 8, blank*.
     graph.arcs = [
         (0, 0, 0, 0, 0.0),
-        (0, 1, 1, 0, -0.1),
+        (0, 1, 1, 7, -0.1),
         (1, 1, 1, 0, 0.0),
-        (1, 2, 2, 7, 0.0),
+        (1, 2, 2, 0, 0.0),
         (2, 2, 0, 0, 0.0),
         (2, 3, 3, 8, -0.2),
         (3, 3, 3, 0, 0.0),
@@ -163,6 +163,7 @@ def test_times_are_where_the_tokens_are(name, toys):
     assert best.subwords == (7, 8)
     assert best.times == (2, 7)
     assert best.ends == (5, 9)
+    assert [(r.token, r.begin, r.end) for r in best.runs] == [(1, 2, 4), (2, 4, 5), (3, 7, 9)]
     assert best.lm_score == pytest.approx(-0.6)
     assert best.am_score == pytest.approx(10 * math.log(0.94), rel=1e-4)
     assert best.confidences == pytest.approx((0.94, 0.94), rel=1e-4)
@@ -213,16 +214,17 @@ def test_unfinished_is_flagged_not_silent(name, toys):
 
 
 def test_a_narrow_beam_that_misses_the_end_is_retried_wider(toys):
-    # Token 1 looks best on frame 0 but leads nowhere; the way to the end costs 6 more.
+    # Forty dead ends look best on frame 0; the way to the end costs 6 more.
     graph = toys.Graph(3)
-    graph.arcs = [(0, 1, 1, 5, 0.0), (0, 2, 2, 6, -6.0), (2, 3, 1, 0, 0.0)]
-    graph.finals = {3: 0.0}
+    graph.arcs = [(0, i, 1, 5, 0.0) for i in range(3, 43)]
+    graph.arcs += [(0, 1, 2, 6, -6.0), (1, 2, 1, 0, 0.0)]
+    graph.finals = {2: 0.0}
     array = np.log(np.full((2, 3), 1 / 3, dtype=np.float32))
-    for beam, words in ((2.0, (5,)), (4.0, (6,))):
-        options = SearchOptions(beam=beam, max_active=2)
-        (found,) = engine_or_skip("kaldi", graph, options).decode(*toys.batch([array]))
-        assert found[0].subwords == words
-        assert found[0].final is (words == (6,))
+    for beam, final in ((2.0, False), (4.0, True)):  # the retry has 4 and 8
+        engine = engine_or_skip("kaldi", graph, SearchOptions(beam=beam))
+        (found,) = engine.decode(*toys.batch([array]))
+        assert found[0].final is final
+        assert found[0].subwords == ((6,) if final else ())
 
 
 def test_shapes_that_do_not_fit_are_refused_with_both(name, toys):
