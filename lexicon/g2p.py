@@ -174,7 +174,7 @@ def _merges() -> Iterable[Rule]:
     """Equal consonants that meet, in a subword or at a seam, become the geminate phone."""
     chars = phone_characters()[0]
     for single, double in geminates().items():
-        for first, second in {(single, single), (single, double), (double, single)}:
+        for first, second in dict.fromkeys([(single, single), (single, double), (double, single)]):
             source = chars[first] + chars[second]
             yield Rule(
                 "merge_equal_consonants",
