@@ -22,6 +22,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "segment": ("uyir.grammar.commands:segment", "Cut words into marked subwords."),
     "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),
     "grammar": ("uyir.grammar.commands:grammar", "Compile, check, measure and explain a grammar."),
+    "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
+    "export": ("uyir.asr.commands:export", "Write a trained acoustic model as a model folder."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
 }
 
