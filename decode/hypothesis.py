@@ -11,12 +11,12 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Optional
+from typing import Any, Optional
 
 import numpy as np
 import numpy.typing as npt
 
-FloatArray = npt.NDArray[np.floating]  # type: ignore[type-arg]
+FloatArray = npt.NDArray[Any]
 BLANK = 0
 #: `<spn>`: a sound between words that belongs to none.
 NOISE = 1

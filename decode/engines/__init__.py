@@ -72,6 +72,10 @@ class Engine(Protocol):
         """
         ...  # pragma: no cover
 
+    def close(self) -> None:
+        """Give back processes and memory; the engine is not used afterwards."""
+        ...  # pragma: no cover
+
 
 #: Engine names in order of preference on a CPU.
 NAMES = ("kaldi", "k2")

@@ -7,7 +7,7 @@ has no input epsilons: every arc but the final one consumes a frame.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Optional
+from typing import Any
 
 import numpy as np
 from uyir.decode.engines import SearchOptions
@@ -69,6 +69,9 @@ class K2Engine:
         for index in todo:
             results[index] = [Hypothesis((), (), -np.inf, -np.inf, -np.inf, 0.0, False)]
         return results
+
+    def close(self) -> None:
+        """Nothing is held but the graph."""
 
     def _without_frames(self, log_probs: FloatArray) -> Hypothesis:
         """The empty utterance: accepted if the start state has a final arc."""
@@ -153,10 +156,10 @@ def _read_lattice(fsa: Any, log_probs: FloatArray, acoustic_scale: float) -> Lat
     arcs = []
     last = 0
     for (src, dst, token), out, lm in zip(ends, labels, lm_scores):
-        out = tuple(label for label in out if label > 0)
+        words = tuple(label for label in out if label > 0)
         if token == -1:
-            arcs.append(Arc(src, dst, NO_TOKEN, out, lm))
+            arcs.append(Arc(src, dst, NO_TOKEN, words, lm))
             last = dst
         else:
-            arcs.append(Arc(src, dst, token, out, lm))
+            arcs.append(Arc(src, dst, token, words, lm))
     return Lattice(arcs, 0, {last: 0.0}, log_probs, acoustic_scale)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Optional
 
@@ -179,7 +178,7 @@ def _read(fst: Any) -> tuple[dict[int, list[Arc]], int, dict[int, float]]:
 _ENGINES: dict[int, KaldiEngine] = {}
 
 
-def _decode_in_worker(task: tuple[int, FloatArray]) -> Sequence[Hypothesis]:
+def _decode_in_worker(task: tuple[int, FloatArray]) -> list[Hypothesis]:
     key, log_probs = task
     engine = _ENGINES.get(key)
     if engine is None:

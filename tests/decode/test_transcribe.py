@@ -1,0 +1,421 @@
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+soundfile = pytest.importorskip("soundfile")
+
+from click.testing import CliRunner
+from uyir.asr.checkpoint import save_model
+from uyir.asr.model import CtcModel, ModelConfig
+from uyir.decode.commands import transcribe as command
+from uyir.decode.engines import SearchOptions, why_not
+from uyir.decode.graph import Graph, file_sha256
+from uyir.decode.transcribe import find_model, load
+from uyir.errors import AudioError, DataError, GraphError, ModelError
+from uyir.grammar.script import NORMALISER_VERSION
+from uyir.lexicon.g2p import load_g2p
+from uyir.lexicon.symbols import Symbols, tokens_table
+
+RATE = 16000
+#: The toy's words by language: subwords, and at which phone of the word each begins.
+WORDS = {
+    "ta": [(("படி+", "+த்த்+", "+ஆன்"), (0, 4, 5)), (("வா",), (0,))],
+    "kn": [(("ಮನೆ",), (0,)), (("ಬಾ",), (0,))],
+}
+
+
+def joined(pieces, language):
+    from uyir.grammar.join import join
+
+    return join(pieces, language)
+
+
+def phones_of(word, language):
+    return load_g2p(language).pronounce(word, variants=False)[0].phones
+
+
+def make_model(folder: Path) -> Path:
+    """A model folder with an untrained network and a loop of two words a language."""
+    torch.manual_seed(0)
+    tokens = tokens_table()
+    config = ModelConfig(
+        tokens=len(tokens),
+        languages=("ta", "kn"),
+        dim=16,
+        heads=2,
+        ffn_dim=16,
+        layers=1,
+        kernel=3,
+        subsampling_channels=4,
+        inter_layer=0,
+    )
+    save_model(folder, CtcModel(config), list(tokens))
+    (folder / "README.md").write_text("A toy.\n")
+    for language, entries in WORDS.items():
+        table = Symbols(["<eps>"])
+        arcs, finals = [], {0: 0.0}
+        states = 1
+        for pieces, begins in entries:
+            phones = phones_of(joined(pieces, language), language)
+            labels = dict(zip(begins, pieces))
+            at = 0
+            for i, phone in enumerate(phones):
+                last = i == len(phones) - 1
+                to = 0 if last else states
+                states += not last
+                label = table.add(labels[i]) if i in labels else 0
+                arcs.append((at, to, tokens.id(phone) + 1, label, 0.5 if i == 0 else 0.0))
+                at = to
+        home = folder / language
+        home.mkdir()
+        table.write(home / "words.txt")
+        src, dst, ilabel, olabel, weight = zip(*arcs)
+        graph = Graph.from_arcs(
+            src,
+            dst,
+            ilabel,
+            olabel,
+            weight,
+            0,
+            [finals.get(s, math.inf) for s in range(states)],
+            num_words=len(table),
+            num_tokens=len(tokens),
+            ctc=True,
+            meta={
+                "tokens_sha256": file_sha256(folder / "tokens.txt"),
+                "words_sha256": file_sha256(home / "words.txt"),
+            },
+        )
+        graph.save(home / "HLG.safetensors")
+        (home / "meta.json").write_text(json.dumps({"normaliser": NORMALISER_VERSION}))
+    (folder / "ta" / "vocabulary.txt").write_text("வா\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model") / "toy")
+
+
+def noise(seconds, level=0.1, seed=0):
+    rng = np.random.default_rng(seed)
+    return (level * rng.standard_normal(int(seconds * RATE))).astype(np.float32)
+
+
+class Speaking:
+    """Replaces a recogniser's network: what it hears is given as (word, frame it begins at)."""
+
+    def __init__(self, language, said, frames):
+        tokens = tokens_table()
+        self.rows = [0] * frames
+        for word, at in said:
+            for i, phone in enumerate(phones_of(word, language)):
+                self.rows[at + 2 * i] = self.rows[at + 2 * i + 1] = tokens.id(phone)
+        self.size = len(tokens)
+        self.asked = []
+
+    def __call__(self, waves, language):
+        self.asked.append([len(wave) for wave in waves])
+        out = torch.full((len(waves), len(self.rows), self.size), math.log(0.1 / (self.size - 1)))
+        for t, token in enumerate(self.rows):
+            out[:, t, token] = math.log(0.9)
+        return out, torch.full((len(waves),), len(self.rows))
+
+
+@pytest.fixture(params=["kaldi", "k2"])
+def engine(request):
+    if why_not(request.param) is not None:
+        pytest.skip(f"engine {request.param}: {why_not(request.param)}")
+    return request.param
+
+
+def test_words_times_subwords_and_oov(model, engine):
+    recogniser = load(model, engine=engine)
+    recogniser.log_probs = Speaking("ta", [("படித்தான்", 5), ("வா", 40)], 60)
+    (found,) = recogniser.transcribe([noise(2.4)], "ta")
+    assert found.error is None and not found.no_speech
+    assert found.text == "படித்தான் வா"
+    first, second = found.words
+    assert [s.marked for s in first.subwords] == ["படி+", "+த்த்+", "+ஆன்"]
+    assert first.start == pytest.approx(5 * 0.04, abs=0.011)
+    assert first.subwords[1].start == pytest.approx((5 + 8) * 0.04, abs=0.011)
+    assert second.start == pytest.approx(40 * 0.04, abs=0.011)
+    assert first.start < first.end <= second.start < second.end <= found.duration
+    assert first.confidence == pytest.approx(0.9, abs=0.01)
+    assert (first.oov, second.oov) == (True, False)
+    assert found.segments[0].final
+    assert (found.engine, found.model, found.normaliser) == (engine, "toy", NORMALISER_VERSION)
+
+
+def test_oov_is_unknown_without_a_vocabulary(model):
+    recogniser = load(model)
+    recogniser.log_probs = Speaking("kn", [("ಮನೆ", 5)], 30)
+    (found,) = recogniser.transcribe([noise(1.2)], "kn")
+    assert found.text == "ಮನೆ"
+    assert found.words[0].oov is None
+
+
+def test_nbest_texts_stand_in_the_segment(model, engine):
+    recogniser = load(model, engine=engine, options=SearchOptions(nbest=3, lattice_beam=60, beam=80))
+    recogniser.log_probs = Speaking("ta", [("வா", 5)], 20)
+    (found,) = recogniser.transcribe([noise(1.0)], "ta")
+    texts = [a.text for a in found.segments[0].alternatives]
+    scores = [a.score for a in found.segments[0].alternatives]
+    assert texts[0] == found.text == "வா"
+    assert len(set(texts)) == len(texts) == 3
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_the_untrained_network_runs_the_whole_way(model, engine):
+    recogniser = load(model, engine=engine)
+    found = recogniser.transcribe([noise(1.0), noise(0.1), noise(3.0, seed=1)], "ta")
+    assert [t.source for t in found] == ["array 0", "array 1", "array 2"]
+    assert all(t.error is None for t in found)
+    assert all(0.0 <= w.confidence <= 1.0 for t in found for w in t.words)
+
+
+def test_batches_do_not_change_results(model):
+    waves = [noise(0.3 + 0.2 * i, seed=i) for i in range(7)]
+    alone = load(model, batch_size=1).transcribe(waves, "ta")
+    together = load(model, batch_size=4).transcribe(waves, "ta")
+    assert [t.text for t in alone] == [t.text for t in together]
+    assert [t.words for t in alone] == [t.words for t in together]
+
+
+def test_a_long_recording_is_cut_at_its_pauses_and_times_are_kept(model):
+    speech, pause = noise(6.0), noise(3.0, level=0.0005)
+    wave = np.concatenate([pause, speech, pause, speech, pause, speech, pause])
+    recogniser = load(model)
+    network = recogniser.log_probs = Speaking("ta", [("வா", 10)], 40)
+    (found,) = recogniser.transcribe([wave], "ta")
+    assert len(found.segments) == 3
+    assert max(max(lengths) for lengths in network.asked) < 7.5 * RATE
+    for segment, begin in zip(found.segments, (3.0, 12.0, 21.0)):
+        assert segment.start == pytest.approx(begin - 0.3 + 10 * 0.04, abs=0.1)
+
+
+def test_an_hour_of_silence_is_an_empty_flagged_transcript(model):
+    recogniser = load(model)
+    (found,) = recogniser.transcribe([np.zeros(3600 * RATE, dtype=np.float32)], "ta")
+    assert found.no_speech and found.error is None
+    assert (found.text, found.duration) == ("", 3600.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (np.zeros(0, dtype=np.float32), "no samples"),
+        (np.array([0.1, np.nan], dtype=np.float32), "sample 1 is not a finite number"),
+        (np.zeros((100, 2), dtype=np.float32), "one channel"),
+        (np.zeros(100, dtype=np.int16), "want floats"),
+    ],
+)
+def test_a_bad_array_fails_alone(model, bad, why):
+    found = load(model).transcribe([noise(0.5), bad, noise(0.5)], "ta")
+    assert [t.error is None for t in found] == [True, False, True]
+    assert why in found[1].error and "array 1" in found[1].error
+
+
+def test_nan_from_the_network_fails_that_recording_alone(model):
+    recogniser = load(model, batch_size=2)
+    speaking = Speaking("ta", [("வா", 5)], 20)
+
+    def network(waves, language):
+        out, lengths = speaking(waves, language)
+        out[[len(w) == RATE for w in waves], 3] = math.nan
+        return out, lengths
+
+    recogniser.log_probs = network
+    found = recogniser.transcribe([noise(0.5), noise(1.0), noise(0.6)], "ta")
+    assert [t.text for t in found] == ["வா", "", "வா"]
+    assert "NaN" in found[1].error
+
+
+def test_errors_of_the_model_folder_name_the_file(model, tmp_path):
+    import shutil
+
+    for name in ("config.json", "tokens.txt", "model.safetensors"):
+        broken = tmp_path / f"no-{name}"
+        shutil.copytree(model, broken)
+        (broken / name).unlink()
+        with pytest.raises(ModelError, match=name):
+            load(broken)
+    for name in ("words.txt", "HLG.safetensors", "meta.json"):
+        broken = tmp_path / f"no-{name}"
+        shutil.copytree(model, broken)
+        (broken / "ta" / name).unlink()
+        with pytest.raises(ModelError, match=name):
+            load(broken).transcribe([noise(0.5)], "ta")
+    broken = tmp_path / "damaged"
+    shutil.copytree(model, broken)
+    whole = (broken / "ta" / "HLG.safetensors").read_bytes()
+    (broken / "ta" / "HLG.safetensors").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(GraphError, match=r"HLG\.safetensors"):
+        load(broken).transcribe([noise(0.5)], "ta")
+    with pytest.raises(ModelError, match="no such model folder"):
+        find_model(tmp_path / "nowhere")
+
+
+def test_languages_that_are_not_there(model):
+    recogniser = load(model)
+    assert recogniser.languages == ("kn", "ta")
+    with pytest.raises(DataError, match="unknown language 'xx'"):
+        recogniser.transcribe([noise(0.5)], "xx")
+
+
+# --------------------------------------------------------------------------------------------------
+# The command
+
+
+@pytest.fixture
+def recordings(tmp_path):
+    folder = tmp_path / "in"
+    (folder / "deep").mkdir(parents=True)
+    soundfile.write(folder / "a.wav", noise(0.6), RATE)
+    soundfile.write(folder / "deep" / "a.flac", noise(0.8, seed=1), RATE)
+    soundfile.write(
+        folder / "stereo.wav", np.stack([noise(0.5), noise(0.5, seed=2)], axis=1), 48000
+    )
+    (folder / "notes.md").write_text("not audio")
+    return folder
+
+
+def run(*arguments, expect=0):
+    result = CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
+    if result.exception is not None:
+        raise result.exception
+    assert result.return_value == expect, result.stderr
+    return result
+
+
+def test_text_on_stdout_names_the_file_if_there_are_several(model, recordings):
+    one = run("-l", "ta", "--model", model, recordings / "a.wav").stdout
+    assert "\t" not in one and one.endswith("\n")
+    several = run("-l", "ta", "--model", model, recordings).stdout.splitlines()
+    assert [line.split("\t")[0] for line in several] == [
+        str(recordings / name) for name in ("a.wav", "stereo.wav", "deep/a.flac")
+    ]
+    assert several[0].split("\t")[1] == one.strip()
+
+
+def test_json_lines_have_the_documented_keys(model, recordings):
+    out = run("-l", "ta", "--model", model, "--json", "--nbest", "2", recordings).stdout
+    objects = [json.loads(line) for line in out.splitlines()]
+    assert len(objects) == 3
+    documented = (Path(__file__).parents[2] / "decode" / "README.md").read_text(encoding="utf-8")
+    for found in objects:
+        assert set(found) == {
+            "source",
+            "language",
+            "duration",
+            "text",
+            "no_speech",
+            "confidence",
+            "words",
+            "segments",
+            "engine",
+            "model",
+            "normaliser",
+            "version",
+            "error",
+        }
+        keys = set(found)
+        for word in found["words"]:
+            keys |= set(word)
+            for piece in word["subwords"]:
+                keys |= set(piece)
+        for segment in found["segments"]:
+            keys |= set(segment)
+        assert all(f"`{key}`" in documented for key in keys)
+
+
+def test_every_format_is_written_and_names_mirror_the_tree(model, recordings, tmp_path):
+    out = tmp_path / "out"
+    run("-l", "ta", "--model", model, "-o", out, "-f", "all", recordings)
+    have = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
+    formats = ("ctm", "json", "srt", "trn", "tsv", "txt", "vtt")
+    want = [f"{n}.{f}" for n in ("a", "deep/a", "stereo") for f in formats]
+    assert have == sorted(want)
+    again = tmp_path / "again"
+    run("-l", "ta", "--model", model, "-o", again, "-f", "all", recordings)
+    for name in have:
+        assert (out / name).read_bytes() == (again / name).read_bytes()
+
+
+def test_bad_inputs_are_named_and_the_others_done(model, recordings, tmp_path):
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / "empty.wav").write_bytes(b"")
+    (bad / "text.wav").write_text("this is no recording, whatever its name says\n" * 20)
+    whole = (recordings / "deep" / "a.flac").read_bytes()
+    (bad / "cut.flac").write_bytes(whole[: len(whole) // 2])
+    soundfile.write(bad / "none.wav", np.zeros(0, dtype=np.float32), RATE)
+    nan = noise(0.5)
+    nan[100] = np.nan
+    soundfile.write(bad / "nan.wav", nan, RATE, subtype="FLOAT")
+    (bad / "hollow").mkdir()
+    result = run(
+        "-l", "ta", "--model", model, bad, bad / "hollow", bad / "missing.wav", recordings / "a.wav",
+        expect=1,
+    )
+    for name in ("empty.wav", "text.wav", "cut.flac", "none.wav", "nan.wav", "hollow", "missing.wav"):
+        lines = [line for line in result.stderr.splitlines() if name in line]
+        assert len(lines) == 1, (name, result.stderr)
+    assert "Traceback" not in result.stderr
+    assert str(recordings / "a.wav") in result.stdout
+    assert "1 of 8 done" in result.stderr
+
+
+def test_an_unreadable_folder_is_named(model, recordings, monkeypatch):
+    real = os.scandir
+
+    def scandir(path="."):
+        if Path(os.fspath(path)).name == "deep":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    result = run("-l", "ta", "--model", model, recordings, expect=1)
+    assert "deep: Permission denied" in result.stderr
+    assert len(result.stdout.splitlines()) == 2
+
+
+def test_wrong_usage_has_exit_code_2(model, recordings):
+    for arguments in (
+        ["-l", "xx"],
+        ["-l", "ta", "-f", "docx"],
+        ["-l", "ta", "-f", "all"],
+        ["-l", "ta", "--engine", "julius"],
+        [],
+    ):
+        result = CliRunner().invoke(
+            command, [*arguments, "--model", str(model), str(recordings / "a.wav")]
+        )
+        assert result.exit_code == 2, arguments
+
+
+def test_silence_is_flagged_and_no_failure(model, tmp_path):
+    soundfile.write(tmp_path / "quiet.wav", np.zeros(2 * RATE, dtype=np.float32), RATE)
+    result = run("-l", "ta", "--model", model, "--json", tmp_path / "quiet.wav")
+    found = json.loads(result.stdout)
+    assert found["no_speech"] is True and found["text"] == "" and found["error"] is None
+    assert "no speech" in result.stderr
+
+
+def test_names_with_control_characters_are_escaped(model, tmp_path):
+    result = run("-l", "ta", "--model", model, tmp_path / "a\x1b[31m.wav", expect=1)
+    assert "\x1b" not in result.stderr and "\\x1b[31m.wav" in result.stderr
+
+
+def test_audio_error_class_is_the_readers(tmp_path):
+    from uyir.asr.audio import read_audio
+
+    with pytest.raises(AudioError, match=r"x\.wav"):
+        read_audio(tmp_path / "x.wav")
