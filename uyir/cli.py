@@ -19,6 +19,8 @@ from uyir.errors import UyirError
 
 # name → (where the click command is, one line of help), in the order of the help page.
 COMMANDS: dict[str, tuple[str, str]] = {
+    "transcribe": ("uyir.decode.commands:transcribe", "Transcribe recordings."),
+    "demo": ("uyir.demo:demo", "Transcribe the bundled recordings and compare."),
     "segment": ("uyir.grammar.commands:segment", "Cut words into marked subwords."),
     "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),
     "grammar": ("uyir.grammar.commands:grammar", "Compile, check, measure and explain a grammar."),
