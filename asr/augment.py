@@ -32,7 +32,7 @@ class AugmentConfig:
     babble: float = 0.15
     snr_db: tuple[float, float] = (3.0, 30.0)
     mu_law: float = 0.1
-    level_db: tuple[float, float] = (-42.0, -14.0)  # RMS below full scale
+    level_db: tuple[float, float] = (-42.0, -10.0)  # RMS below full scale
     frequency_masks: int = 2
     frequency_width: int = 20  # bins
     time_masks: int = 6

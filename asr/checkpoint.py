@@ -73,13 +73,14 @@ def save_model(
     weights: str = "int8",
 ) -> None:
     """Write a model folder; `tokens[i]` is the name of output i. The folder may exist."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     if len(tokens) != model.config.tokens:
         raise ModelError(f"{len(tokens)} token names for {model.config.tokens} outputs")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(quantise(model.state_dict(), weights), str(folder / "model.safetensors"))
+    # Not save_file, which makes a file that nobody but its owner may read.
+    (folder / "model.safetensors").write_bytes(save(quantise(model.state_dict(), weights)))
     config = {"format": FORMAT_VERSION, "weights": weights, "model": model.config.to_dict()}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     lines = "".join(f"{token} {number}\n" for number, token in enumerate(tokens))

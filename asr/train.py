@@ -426,7 +426,7 @@ class Trainer:
         else:
             progress.skipped += 1
         progress.step += 1
-        progress.batch += 1
+        progress.batch = batch.number + 1
         progress.audio_seconds += float(batch.lengths.sum()) / self.fbank.config.sample_rate
         return value if finite else None
 

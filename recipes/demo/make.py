@@ -11,43 +11,34 @@ whole word, stands in the column `novel`. The voices are reserved: no acoustic m
 from __future__ import annotations
 
 import io
-import lzma
-import re
 import shutil
 import subprocess
-import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 import soundfile
 import soxr
 from uyir.grammar.lists import read_table
+from uyir.grammar.script import words_of
+from uyir.grammar.text import read_lines
 
+from uyir import LANGUAGES
 from uyir.errors import DataError, UyirError
 
 SENTENCES = Path(__file__).parent / "sentences.tsv"
 COLUMNS = ("id", "language", "voice", "rate", "text")
 RESERVED_VOICES = ("klatt5", "Andrea", "Michael", "grandpa", "female4", "Diogo")
 SAMPLE_RATE = 16000
-# A run of a language's letters, as long as it goes: what stands between digits, Latin and punctuation.
-LETTERS = {"ta": re.compile("[\u0b80-\u0bff]+"), "kn": re.compile("[\u0c80-\u0cff]+")}
-JOINERS = str.maketrans("", "", "\u200b\u200c\u200d")
 
 
 def novel_words(wanted: set[str], language: str, texts: Sequence[Path]) -> set[str]:
     """The words that occur in none of the texts as a whole word."""
     novel = set(wanted)
     for path in texts:
-        for line in lines_of(path):
-            novel.difference_update(LETTERS[language].findall(line))
+        for line in read_lines(path):
+            novel.difference_update(words_of(line, language))
     return novel
-
-
-def lines_of(path: Path) -> Iterator[str]:
-    with (lzma.open if path.suffix == ".xz" else open)(path, "rt", encoding="utf-8") as lines:
-        for line in lines:
-            yield unicodedata.normalize("NFC", line.translate(JOINERS))
 
 
 def variants() -> dict[str, str]:
@@ -85,10 +76,10 @@ def main(out: Path, texts: tuple[Path, ...]) -> None:
     for row in rows:
         if row["voice"] not in RESERVED_VOICES:
             raise row.error(f"{row['voice']} is not reserved: {', '.join(RESERVED_VOICES)}")
-        if row["language"] not in LETTERS:
+        if row["language"] not in LANGUAGES:
             raise row.error(f"unknown language {row['language']}")
     variant_of = variants()
-    for language in LETTERS:
+    for language in LANGUAGES:
         mine = [row for row in rows if row["language"] == language]
         words = {word for row in mine for word in row["text"].split()}
         novel = novel_words(words, language, texts)

@@ -1,0 +1,274 @@
+"""The training loop learns, resumes exactly, and copes with what it meets."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from click.testing import CliRunner
+from tones import write_tones
+from uyir.asr.checkpoint import load_model
+from uyir.asr.commands import main
+from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint, read_config
+
+from uyir.errors import DataError, ModelError
+
+MODEL = {
+    "dim": 32,
+    "heads": 2,
+    "ffn_dim": 64,
+    "layers": 2,
+    "kernel": 7,
+    "subsampling_channels": 8,
+    "dropout": 0.0,
+}
+CALM = {
+    "speed": [1.0, 1.0],
+    "reverberation": 0,
+    "colour": 0,
+    "telephone": 0,
+    "low_pass": 0,
+    "noise": 0,
+    "babble": 0,
+    "mu_law": 0,
+    "level_db": [-30, -8],
+    "frequency_masks": 0,
+    "time_masks": 0,
+}
+
+
+def write_config(folder: Path, **changes: object) -> Path:
+    values: dict[str, object] = {
+        "train": ["data/manifest.tsv"],
+        "dev": ["data/manifest.tsv"],
+        "output": "exp",
+        "tokens": "data/tokens.txt",
+        "model": MODEL,
+        "augment": CALM,
+        "batch_seconds": 8,
+        "pad_seconds": 0.05,
+        "workers": 2,
+        "steps": 150,
+        "peak_lr": 0.005,
+        "ema": 0.9,
+        "log_steps": 10,
+        "eval_steps": 1000,
+        "normalisation_batches": 2,
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump({**values, **changes}))
+    return path
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+def test_learns_tone_words(tmp_path: Path) -> None:
+    """A few words of tones are learnt by heart, and the exported int8 model knows them."""
+    write_tones(tmp_path / "data", 24)
+    model = {**MODEL, "inter_layer": 1}
+    config = read_config(write_config(tmp_path, model=model))
+    outcome = Trainer(config, "cpu", quiet).run()
+    assert outcome.finished
+    assert outcome.progress.step == 150
+    assert outcome.dev["ta"] < 0.05
+    log = [json.loads(line) for line in (tmp_path / "exp/log.jsonl").read_text().splitlines()]
+    losses = [entry["loss"] for entry in log if "loss" in entry]
+    assert losses[-1] < 0.2 < losses[0]
+    export(tmp_path / "exp" / "checkpoint.pt", tmp_path / "model")
+    loaded = load_model(tmp_path / "model")
+    trainer = Trainer(config, "cpu", quiet)
+    trainer.model.load_state_dict(loaded.model.state_dict())
+    trainer.average = dict(trainer.model.named_parameters())
+    assert trainer.evaluate()["ta"] < 0.05
+
+
+def test_stopped_and_resumed_is_the_same_run(tmp_path: Path) -> None:
+    """Batches, augmentation and dropout after a resume are those of an unbroken run."""
+    changes = {"augment": {}, "model": {**MODEL, "dropout": 0.2}, "steps": 9}
+    for name in ("whole", "broken"):
+        write_tones(tmp_path / name / "data", 20)
+        write_config(tmp_path / name, **changes)
+    Trainer(read_config(tmp_path / "whole/config.yaml"), "cpu", quiet).run()
+    for _ in range(40):
+        # stop_after 0 still saves; a step limit by a stop flag set from the log line
+        trainer = Trainer(read_config(tmp_path / "broken/config.yaml"), "cpu", quiet)
+        step = trainer._step
+
+        def once(batch: object, step: object = step, trainer: Trainer = trainer) -> object:
+            trainer._stop = trainer.progress.step % 2 == 1
+            return step(batch)  # type: ignore[operator]
+
+        trainer._step = once  # type: ignore[method-assign,assignment]
+        if trainer.run().finished:
+            break
+    whole = read_checkpoint(tmp_path / "whole/exp/checkpoint.pt")
+    broken = read_checkpoint(tmp_path / "broken/exp/checkpoint.pt")
+    assert whole["progress"]["step"] == broken["progress"]["step"] == 9
+    assert whole["progress"]["batch"] == broken["progress"]["batch"]
+    for part in ("model", "average"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, broken[part][name]), name
+
+
+def test_killed_and_resumed(tmp_path: Path) -> None:
+    """kill -9 in the middle loses at most what came after the last checkpoint."""
+    write_tones(tmp_path / "data", 20)
+    path = write_config(tmp_path, steps=2000, save_seconds=0.1)
+    command = [sys.executable, "-m", "uyir.asr.commands", "train", "--config", str(path)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [*command, "--device", "cpu"], env=environment, stderr=subprocess.PIPE
+    )
+    checkpoint = tmp_path / "exp" / "checkpoint.pt"
+    deadline = time.monotonic() + 60
+    while not checkpoint.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    step = read_checkpoint(checkpoint)["progress"]["step"]
+    assert step > 0
+    said: list[str] = []
+    trainer = Trainer(read_config(path), "cpu", said.append)
+    outcome = trainer.run(stop_after=0)
+    assert not outcome.finished
+    assert f"resumed at step {step}" in said
+
+
+def test_loss_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    trainer = Trainer(read_config(write_config(tmp_path, steps=6)), "cpu", quiet)
+    features = trainer._features
+    calls = {"n": 0}
+
+    def poisoned(batch: object, generator: object) -> object:
+        found, lengths = features(batch, generator)  # type: ignore[arg-type]
+        calls["n"] += 1
+        if calls["n"] in (4, 5):  # after two batches of normalisation, steps 2 and 3
+            found = found * float("nan")
+        return found, lengths
+
+    trainer._features = poisoned  # type: ignore[method-assign,assignment]
+    outcome = trainer.run()
+    assert outcome.progress.step == 6
+    assert outcome.progress.skipped == 2
+    for value in read_checkpoint(tmp_path / "exp/checkpoint.pt")["model"].values():
+        assert torch.isfinite(value).all()
+
+
+def test_starting_from_a_model_folder(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    Trainer(read_config(write_config(tmp_path, steps=20)), "cpu", quiet).run()
+    export(tmp_path / "exp/checkpoint.pt", tmp_path / "model", "float32")
+    config = read_config(write_config(tmp_path, initial="model", output="exp2", steps=1))
+    trainer = Trainer(config, "cpu", quiet)
+    wanted = load_model(tmp_path / "model").model.state_dict()
+    for name, value in trainer.model.state_dict().items():
+        assert torch.equal(value, wanted[name])
+    trainer.run()
+    other = read_config(
+        write_config(tmp_path, initial="model", output="exp3", model={**MODEL, "dim": 16})
+    )
+    with pytest.raises(ModelError, match="does not fit"):
+        Trainer(other, "cpu", quiet)
+
+
+def test_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    Trainer(read_config(write_config(tmp_path, steps=1)), "cpu", quiet).run()
+    changed = read_config(write_config(tmp_path, model={**MODEL, "layers": 3}))
+    with pytest.raises(ModelError, match="another model configuration"):
+        Trainer(changed, "cpu", quiet).run()
+    (tmp_path / "exp/checkpoint.pt").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match=r"checkpoint.pt: damaged"):
+        Trainer(read_config(write_config(tmp_path)), "cpu", quiet).run()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"colour": "red"}, "unknown setting 'colour'"),
+        ({"steps": 0}, "steps is 0"),
+        ({"warmup": 1.5}, "warmup is 1.5"),
+        ({"train": []}, "no training manifest"),
+        ({"augment": {"echo": 1}}, "echo"),
+        ({"augment": {"mu_law": 2}}, "mu_law 2"),
+    ],
+)
+def test_bad_settings_are_named(tmp_path: Path, changes: dict[str, object], message: str) -> None:
+    path = write_config(tmp_path, **changes)
+    with pytest.raises(DataError) as error:
+        read_config(path)
+    assert str(path) in str(error.value)
+    assert message in str(error.value)
+
+
+def test_missing_configuration_and_settings(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such configuration"):
+        read_config(tmp_path / "none.yaml")
+    (tmp_path / "bad.yaml").write_text("train: [")
+    with pytest.raises(DataError, match="not readable as YAML"):
+        read_config(tmp_path / "bad.yaml")
+    (tmp_path / "half.yaml").write_text("train: [a.tsv]\n")
+    with pytest.raises(DataError, match="setting 'dev' is missing"):
+        read_config(tmp_path / "half.yaml")
+
+
+def test_commands(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    path = write_config(tmp_path, steps=3)
+    runner = CliRunner()
+    result = runner.invoke(main, ["train", "--config", str(path), "--device", "cpu"])
+    assert result.exit_code == 0, result.output
+    assert "finished, step 3" in result.output
+    assert "ta token error rate" in result.output
+    checkpoint = str(tmp_path / "exp" / "checkpoint.pt")
+    result = runner.invoke(
+        main, ["export", checkpoint, str(tmp_path / "m"), "--weights", "float16"]
+    )
+    assert result.exit_code == 0
+    assert load_model(tmp_path / "m").tokens[0] == "<blk>"
+    result = runner.invoke(main, ["export", str(tmp_path / "none.pt"), str(tmp_path / "n")])
+    assert result.exit_code == 1
+    assert "no such checkpoint" in result.output
+    result = runner.invoke(main, ["train", "--config", str(tmp_path / "none.yaml")])
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+
+
+def test_edit_distance_against_the_plain_recursion() -> None:
+
+    def plain(one: tuple[int, ...], two: tuple[int, ...]) -> int:
+        @functools.cache
+        def distance(i: int, j: int) -> int:
+            if not i or not j:
+                return i + j
+            same = one[i - 1] == two[j - 1]
+            return min(
+                distance(i - 1, j) + 1, distance(i, j - 1) + 1, distance(i - 1, j - 1) + (not same)
+            )
+
+        return distance(len(one), len(two))
+
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(100):
+        sizes = torch.randint(0, 9, (2,), generator=generator).tolist()
+        one, two = (
+            tuple(torch.randint(0, 3, (size,), generator=generator).tolist()) for size in sizes
+        )
+        assert edit_distance(one, two) == plain(one, two)
