@@ -8,10 +8,10 @@ read the letters of the whole word, whatever subwords they came from, and start 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Optional
 
-from uyir.grammar.script import load_script
+from uyir.grammar.script import decompose, load_script
 from uyir.lexicon.g2p import (
     DEFAULT_MAX_WEIGHT,
     EDGE,
@@ -27,6 +27,7 @@ from uyir.errors import GraphError
 
 if TYPE_CHECKING:
     import pynini
+    from uyir.lexicon.user import UserLexicon
 
 #: A rule file that makes a larger transducer than this is taken for a mistake in its contexts.
 MAX_STATES = 20_000
@@ -35,6 +36,11 @@ MAX_STATES = 20_000
 def letter_symbols(language: str) -> Symbols:
     """``<eps>``, every letter of the script, then ``|``, the end of a word."""
     return Symbols([EPSILON, *load_script(language).letters, WORD_END])
+
+
+def phone_letter(phone: str) -> str:
+    """The symbol of a letter table that stands for a phone: a user's subword is spelled in these."""
+    return f"/{phone}/"
 
 
 def cascade(rules: Iterable[Rule], letters: Iterable[str]) -> pynini.Fst:
@@ -98,10 +104,10 @@ def cascade(rules: Iterable[Rule], letters: Iterable[str]) -> pynini.Fst:
     return pynini.compose(whole, bare).optimize()
 
 
-@cache
-def _cascade(language: str, variants: bool, max_weight: float) -> pynini.Fst:
-    g2p = load_g2p(language)
-    return cascade(g2p.active(variants, max_weight), load_script(language).letters)
+@lru_cache(maxsize=16)
+def _cascade(g2p: G2p, variants: bool, max_weight: float, extra: str) -> pynini.Fst:
+    letters = [*load_script(g2p.language).letters, *extra]
+    return cascade(g2p.active(variants, max_weight), letters)
 
 
 def word_transducer(
@@ -111,16 +117,16 @@ def word_transducer(
     variants: bool = True,
     max_weight: float = DEFAULT_MAX_WEIGHT,
     passthrough: Optional[Mapping[int, int]] = None,
+    user: Optional[UserLexicon] = None,
 ) -> pynini.Fst:
     """Letter ids of one closed word -> token ids. See `phone_transducer`."""
     import pynini
     import pywrapfst
 
-    if g2p is load_g2p(g2p.language):
-        source = _cascade(g2p.language, variants, max_weight)
-    else:
-        source = cascade(g2p.active(variants, max_weight), load_script(g2p.language).letters)
-    names = phone_characters()[1]
+    chars, names = phone_characters()
+    spelled = {char: phone_letter(name) for name, char in chars.items()}
+    extra = "".join(char for char, symbol in spelled.items() if symbol in letters)
+    source = _cascade(g2p, variants, max_weight, extra)
     opaque = ord(OPAQUE)
     out = pynini.Fst()
     out.add_states(source.num_states())
@@ -133,12 +139,45 @@ def word_transducer(
                     raise GraphError("a rule delays an opaque symbol")
                 pairs = list((passthrough or {}).items())
             else:
-                ilabel = letters.id(chr(arc.ilabel)) if arc.ilabel else 0
+                letter = chr(arc.ilabel)
+                ilabel = letters.id(spelled.get(letter, letter)) if arc.ilabel else 0
                 pairs = [(ilabel, tokens.id(names[chr(arc.olabel)]) if arc.olabel else 0)]
             for ilabel, olabel in pairs:
                 out.add_arc(state, pywrapfst.Arc(ilabel, olabel, arc.weight, arc.nextstate))
     out.connect()
-    return out
+    if user is None or not user.words:
+        return out
+    return _overridden(out, letters, tokens, user)
+
+
+def _overridden(
+    rules: pynini.Fst, letters: Symbols, tokens: Symbols, user: UserLexicon
+) -> pynini.Fst:
+    """The rules for all words but the user's own, and the user's pronunciations for those."""
+    import pynini
+    import pywrapfst
+
+    def path(ids: Iterable[int]) -> pynini.Fst:
+        out = pynini.Fst()
+        state = out.add_state()
+        out.set_start(state)
+        for number in ids:
+            target = out.add_state()
+            out.add_arc(state, pywrapfst.Arc(number, number, 0.0, target))
+            state = target
+        out.set_final(state)
+        return out
+
+    mine, spellings = [], []
+    for word, entries in user.words.items():
+        spelling = path(letters.id(letter) for letter in decompose(word, user.language))
+        spellings.append(spelling)
+        for entry in entries:
+            phones = path(tokens.id(phone) for phone in entry.phones)
+            mine.append(pynini.cross(spelling, phones) + pynini.accep("", weight=entry.weight))
+    everything = pynini.union(*(path([i]) for i in range(1, len(letters)))).closure().optimize()
+    others = pynini.difference(everything, pynini.union(*spellings).optimize())
+    return pynini.union(pynini.compose(others, rules), *mine).optimize()
 
 
 def phone_transducer(
@@ -149,6 +188,7 @@ def phone_transducer(
     max_weight: float = DEFAULT_MAX_WEIGHT,
     passthrough: Optional[Mapping[int, int]] = None,
     transparent: Optional[Mapping[int, int]] = None,
+    user: Optional[UserLexicon] = None,
 ) -> pynini.Fst:
     """Letter ids -> token ids for any sequence of closed words, each ended by ``|``.
 
@@ -159,6 +199,8 @@ def phone_transducer(
     passthrough: letter id -> output id of opaque symbols; to the rules they are vowels.
     transparent: letter id -> output id of symbols that no rule sees (disambiguation symbols); they
         may stand anywhere.
+    user: entries for whole words override the rules. Entries for subwords need a `letters` table in
+        which `build_letter_lexicon` has put `phone_letter` symbols.
 
     Raises `DataError` where a letter or phone is missing in its table, `GraphError` above
     `MAX_STATES`.
@@ -166,7 +208,8 @@ def phone_transducer(
     import pynini
     import pywrapfst
 
-    word = word_transducer(load_g2p(language), letters, tokens, variants, max_weight, passthrough)
+    g2p = load_g2p(language)
+    word = word_transducer(g2p, letters, tokens, variants, max_weight, passthrough, user)
     end = pynini.Fst()
     end.add_states(2)
     end.set_start(0)

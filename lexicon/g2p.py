@@ -246,10 +246,12 @@ class G2p:
 
         `max_weight` leaves out optional rules that cost more, `limit` keeps the best so many
         pronunciations. A word of more than `MAX_VARIANT_LETTERS` letters gets only the canonical
-        one. Raises `ScriptError` for an empty word and for one that is not well formed.
+        one. A vowel sign alone is read as its vowel. Raises `ScriptError` for an empty word and for
+        one that is not well formed.
         """
         if not word:
             raise ScriptError("an empty word has no pronunciation")
+        word = load_script(self.language).signs.get(word, word)
         return self.pronounce_letters(decompose(word, self.language), variants, max_weight, limit)
 
     def pronounce_letters(
@@ -259,7 +261,7 @@ class G2p:
         max_weight: float = DEFAULT_MAX_WEIGHT,
         limit: int = DEFAULT_LIMIT,
     ) -> list[Pronunciation]:
-        """As `pronounce`, of a letter string."""
+        """As `pronounce`, of a letter string, in which phone characters may stand for letters."""
         if len(letters) > MAX_VARIANT_LETTERS:
             variants = False
         key = (letters, variants, max_weight, limit)

@@ -22,14 +22,15 @@ from typing import TYPE_CHECKING, Callable, Optional
 
 from uyir.grammar.join import bare, closes, opens
 from uyir.grammar.script import decompose
-from uyir.lexicon.fst import letter_symbols
+from uyir.lexicon.fst import letter_symbols, phone_letter
 from uyir.lexicon.g2p import DEFAULT_MAX_WEIGHT, load_g2p
-from uyir.lexicon.symbols import WORD_END, Symbols
+from uyir.lexicon.symbols import WORD_END, Symbols, load_phones
 
 from uyir.errors import DataError, ScriptError
 
 if TYPE_CHECKING:
     import pynini
+    from uyir.lexicon.user import UserLexicon
 
 #: Back-off label of the language model; the lexicon lets it through between subwords.
 BACKOFF = "#0"
@@ -98,21 +99,35 @@ def _entries(
     return entries, splices
 
 
-def build_letter_lexicon(words: Symbols, language: str) -> LetterLexicon:
+def build_letter_lexicon(
+    words: Symbols, language: str, user: Optional[UserLexicon] = None
+) -> LetterLexicon:
     """The exact L: spells marked subwords in letters; a word's last one ends in ``|``.
 
     `words` is the word table of the graph; ``<splice:...>`` in it opens a word as one opaque letter.
+    A subword that the user's lexicon pronounces is spelled in `phone_letter` symbols.
     Raises `ScriptError` for a subword that is not of the script, `DataError` for an empty table.
     """
     letters = letter_symbols(language)
     end = letters.id(WORD_END)
 
+    own = {} if user is None else user.subwords
+    if any(word in words for word in own):
+        # All phones, not only those used: the transducer of the rules is made once for them all.
+        for phone in load_phones():
+            letters.add(phone_letter(phone))
+
     def spell(word: str) -> Iterable[tuple[tuple[int, ...], float]]:
+        if word in own:
+            for entry in own[word]:
+                phones = [letters.id(phone_letter(phone)) for phone in entry.phones]
+                yield tuple([*phones, end] if closes(word) else phones), entry.weight
+            return
         spelled = decompose(bare(word), language)
         if not spelled:
             raise ScriptError("an empty piece")
         ids = [letters.id(char) for char in spelled]
-        return [(tuple([*ids, end] if closes(word) else ids), 0.0)]
+        yield tuple([*ids, end] if closes(word) else ids), 0.0
 
     entries, splices = _entries(words, spell, letters)
     fst, disambig = _prefix_tree(entries, words, letters)

@@ -1,0 +1,135 @@
+"""The command on pronunciation: `uyir pronounce`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Optional
+
+import click
+from uyir.grammar.join import MARK, closes, opens
+
+from uyir.errors import ScriptError
+
+if TYPE_CHECKING:
+    from uyir.lexicon.g2p import Pronunciation
+
+
+def _lines(items: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """(where, line): arguments are one line together; a file or ``-`` has many."""
+    from uyir.grammar.text import read_lines
+
+    loose = []
+    for item in items or ("-",):
+        path = Path(item)
+        if item == "-" or (path.suffix and path.is_file()):
+            for number, line in enumerate(read_lines(item), start=1):
+                yield f"{item}:{number}", line
+        else:
+            loose.append(item)
+    if loose:
+        yield "arguments", " ".join(loose)
+
+
+def _words(tokens: Iterable[str], language: str) -> Iterator[tuple[str, ...]]:
+    """Tokens of a line as words: marked subwords that belong together, or one token each."""
+    from uyir.grammar.script import normalise
+
+    word: list[str] = []
+    for token in tokens:
+        if word and opens(token):
+            yield tuple(word)
+            word = []
+        if token.strip(MARK) and token != token.strip(MARK):
+            word.append(token)
+            if closes(token):
+                yield tuple(word)
+                word = []
+        else:
+            for plain in normalise(token, language).split():
+                yield (plain,)
+    if word:
+        yield tuple(word)
+
+
+@click.command()
+@click.argument("items", metavar="[WORD...|FILE|-]", nargs=-1)
+@click.option("--language", "-l", required=True, help="Language of the words: ta or kn.")
+@click.option("--json", "as_json", is_flag=True, help="JSON Lines: word, phones, ipa.")
+@click.option("--explain", is_flag=True, help="Name the rules that fired.")
+@click.option("--variants", is_flag=True, help="All pronunciations with their costs, best first.")
+@click.option("--max-weight", default=3.0, show_default=True, help="Dearest rule for variants.")
+@click.option(
+    "--lexicon",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your pronunciations: word or subword, tab, phones, tab, weight.",
+)
+def pronounce(
+    items: tuple[str, ...],
+    language: str,
+    as_json: bool,
+    explain: bool,
+    variants: bool,
+    max_weight: float,
+    lexicon: Optional[Path],
+) -> int:
+    """Pronounce words, texts and subword sequences.
+
+    Prints word, phones and IPA a line, then cost (--variants) and rules (--explain). Arguments are
+    words, or text files (a name with an ending), or `-` for stdin. Marked subwords (`m+ +m+ +m`) are
+    joined to a word first. What cannot be pronounced is reported on stderr, costs exit code 1, and
+    the rest is done.
+    """
+    from uyir.lexicon.g2p import load_g2p
+    from uyir.lexicon.user import UserLexicon, pronounce_subwords
+
+    load_g2p(language)
+    user = UserLexicon.read(lexicon, language) if lexicon is not None else None
+    failures = 0
+    for where, line in _lines(items):
+        for subwords in _words(line.split(), language):
+            try:
+                word = _word(subwords, language)
+                made = pronounce_subwords(subwords, language, user, variants, max_weight)
+            except ScriptError as error:
+                failures += 1
+                click.echo(f"{where}: {error}", err=True)
+                continue
+            if as_json:
+                click.echo(json.dumps(_record(word, made, variants, explain), ensure_ascii=False))
+                continue
+            for one in made if variants else made[:1]:
+                cells = [word, " ".join(one.phones), one.ipa]
+                if variants:
+                    cells.append(f"{one.weight:g}")
+                if explain:
+                    cells.append(" ".join(one.rules))
+                click.echo("\t".join(cells))
+    return 1 if failures else 0
+
+
+def _word(subwords: tuple[str, ...], language: str) -> str:
+    from uyir.grammar.join import join
+
+    return subwords[0] if subwords[0].strip(MARK) == subwords[0] else join(subwords, language)
+
+
+def _record(
+    word: str, made: list[Pronunciation], variants: bool, explain: bool
+) -> dict[str, object]:
+    def one(pronunciation: Pronunciation) -> dict[str, object]:
+        out: dict[str, object] = {
+            "phones": list(pronunciation.phones),
+            "ipa": pronunciation.ipa,
+        }
+        if variants:
+            out["weight"] = pronunciation.weight
+        if explain:
+            out["rules"] = list(pronunciation.rules)
+        return out
+
+    record = {"word": word, **one(made[0])}
+    if variants:
+        record["variants"] = [one(pronunciation) for pronunciation in made]
+    return record
