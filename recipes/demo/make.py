@@ -13,6 +13,7 @@ from __future__ import annotations
 import io
 import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,4 +111,7 @@ def main(out: Path, texts: tuple[Path, ...]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UyirError as error:
+        sys.exit(f"make.py: {error}")
