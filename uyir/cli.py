@@ -20,10 +20,12 @@ from uyir.errors import UyirError
 # name → (where the click command is, one line of help), in the order of the help page.
 COMMANDS: dict[str, tuple[str, str]] = {
     "transcribe": ("uyir.decode.commands:transcribe", "Transcribe recordings."),
+    "score": ("uyir.decode.commands:score", "Compare transcripts with references: WER, CER."),
     "demo": ("uyir.demo:demo", "Transcribe the bundled recordings and compare."),
     "segment": ("uyir.grammar.commands:segment", "Cut words into marked subwords."),
     "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),
     "grammar": ("uyir.grammar.commands:grammar", "Compile, check, measure and explain a grammar."),
+    "pronounce": ("uyir.lexicon.commands:pronounce", "Say how words are pronounced, by rule."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
     "export": ("uyir.asr.commands:export", "Write a trained acoustic model as a model folder."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
