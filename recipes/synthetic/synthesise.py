@@ -22,7 +22,9 @@ from typing import Any, Optional
 
 import numpy as np
 
-RESERVED = ("klatt5", "Andrea", "Michael", "grandpa", "female4", "Diogo")
+# By name or by file: the voice female4 is the file f4, and espeak-ng speaks an unknown variant in
+# its default voice without a word.
+RESERVED = ("klatt5", "Andrea", "Michael", "grandpa", "female4", "f4", "Diogo")
 SENTENCE_COLUMNS = ("id", "language", "text", "phones")
 MANIFEST_COLUMNS = ("id", "audio", "duration", "language", "text", "phones")
 RATE = 16000
