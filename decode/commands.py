@@ -9,25 +9,19 @@ from typing import TYPE_CHECKING, Optional
 
 import click
 
+from uyir import LANGUAGES
 from uyir.errors import UyirError
 
 if TYPE_CHECKING:
     from uyir.decode.transcribe import Transcript
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
-
-
-def _language(context: click.Context, parameter: click.Parameter, value: str) -> str:
-    from uyir.grammar.lists import LANGUAGE_DATA
-
-    known = sorted(path.parent.name for path in LANGUAGE_DATA.glob("*/script.tsv"))
-    if value not in known:
-        raise click.BadParameter(f"unknown language {value!r}; there are {', '.join(known)}")
-    return value
+#: What `uyir score` reads.
+FORMS = ("txt", "kaldi", "trn", "tsv", "json")
 
 
 language_option = click.option(
-    "--language", "-l", required=True, callback=_language, help="Language spoken: ta or kn."
+    "--language", "-l", required=True, type=click.Choice(LANGUAGES), help="Language spoken."
 )
 
 
@@ -146,7 +140,6 @@ def transcribe(
             except UyirError as error:
                 failures += 1
                 _say(str(error))
-    recogniser.close()
     wall = time.perf_counter() - begin
     total = len(inputs) + len(problems)
     rate = f"{seconds / wall:.1f} × real time" if wall else ""
@@ -159,10 +152,10 @@ def transcribe(
 
 def _notes(transcript: Transcript) -> list[str]:
     """What a reader of the transcript ought to know, besides errors."""
-    notes = []
+    notes: list[str] = []
     if transcript.no_speech:
         notes.append("no speech found")
-    if any(not segment.final for segment in transcript.segments):
+    if transcript.error is None and not transcript.final:
         notes.append("the search came to no proper end in places (final: false)")
     return notes
 
@@ -175,3 +168,39 @@ def printable(text: str) -> str:
     """Text for a terminal: control characters, and what cannot be encoded, escaped."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() or c == "\u200c" else f"\\x{ord(c):02x}" for c in text)
+
+
+@click.command()
+@click.argument("ref", type=click.Path())
+@click.argument("hyp", type=click.Path())
+@language_option
+@click.option("--ref_format", type=click.Choice(FORMS), help="Of REF, where its name does not say.")
+@click.option("--hyp_format", type=click.Choice(FORMS), help="Of HYP, where its name does not say.")
+@click.option(
+    "--missing",
+    type=click.Choice(["count", "skip", "error"]),
+    default="count",
+    show_default=True,
+    help="Utterances that HYP lacks: all their words are deleted, they are left out, or an error.",
+)
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+def score(
+    ref: str,
+    hyp: str,
+    language: str,
+    ref_format: Optional[str],
+    hyp_format: Optional[str],
+    missing: str,
+    as_json: bool,
+) -> None:
+    """Compare recognised text HYP with reference REF: word and letter error rates.
+
+    Either is a file (.txt a line an utterance, .trn, .tsv, .json, .jsonl, or Kaldi's text), a folder
+    of transcripts, or - for stdin.
+    """
+    from uyir.decode.score import describe, score_files
+
+    report = score_files(
+        ref, hyp, language, ref_form=ref_format, hyp_form=hyp_format, missing=missing
+    )
+    click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else describe(report))

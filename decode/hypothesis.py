@@ -39,9 +39,10 @@ class Hypothesis:
     the path, unscaled; ``lm_score`` what the graph's arcs and the final state add. ``confidence``
     and each of ``confidences`` (one a subword) lie in [0, 1].
 
-    A subword's time is the frame of the token with which its label came out: where it begins, if the
-    graph puts labels on first tokens; a graph that was determinised may be later by some tokens.
-    It ends where the last token before the next label ends. ``runs`` are all tokens heard.
+    A subword's time is the frame of the token with which its label came out: one of its own, at the
+    latest its last, since a graph holds a label back until the subword can no longer be another one.
+    It ends where the last token before the next label ends. ``runs`` are all tokens heard, from
+    which `transcribe` finds where words begin.
 
     ``final`` is false where no final state was reached even with the wider beam: the subwords then
     are the best unfinished path, possibly none. ``error`` says why an utterance could not be

@@ -48,12 +48,14 @@ AUDIO_SUFFIXES = frozenset(
 def as_json(transcript: Transcript) -> dict[str, Any]:
     """One transcript as JSON; ``decode/README.md`` says what the keys mean."""
     return {
-        "source": transcript.source,
+        # A name that is not UTF-8 shows what cannot be decoded as U+FFFD.
+        "source": os.fsencode(transcript.source).decode("utf-8", "replace"),
         "language": transcript.language,
         "duration": transcript.duration,
         "text": transcript.text,
         "no_speech": transcript.no_speech,
         "confidence": transcript.confidence,
+        "final": transcript.final,
         "words": [_word(word) for word in transcript.words],
         "segments": [_segment(segment) for segment in transcript.segments],
         "engine": transcript.engine,

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -95,8 +96,8 @@ class Segment:
 @dataclass(frozen=True)
 class Transcript:
     """All that is known of one recording. ``no_speech``: not a word in it. ``rtf``: seconds it took
-    for each second of audio (its share of the group it was recognised with). ``error``: why there is
-    no transcript; then the rest is empty."""
+    for each second of audio (its share of the group it was recognised with). ``final``: whether
+    every search came to a proper end. ``error``: why there is no transcript; then the rest is empty."""
 
     source: str
     language: str
@@ -107,6 +108,7 @@ class Transcript:
     normaliser: str = NORMALISER_VERSION
     version: str = __version__
     rtf: float = 0.0
+    final: bool = True
     error: Optional[str] = None
 
     @property
@@ -306,6 +308,7 @@ class Recogniser:
                 engine=self.engine,
                 model=self.folder.name,
                 rtf=seconds / audio if audio else 0.0,
+                final=error is None and all(segment.final for segment in here),
                 error=error,
             )
 
@@ -511,14 +514,11 @@ class _Language:
         spans = spans_by_pronunciation(best.runs, [self._pronounced(text) for text in texts])
         out = []
         for index, (group, text) in enumerate(zip(groups, texts)):
-            if spans is not None and spans[index][0] < spans[index][1]:
-                first, after = spans[index]
-                bounds = (best.runs[first].begin, best.runs[after - 1].end)
-            else:
-                bounds = (best.times[group[0]], best.ends[group[-1]])
             marked = tuple(self._words[best.subwords[p]] for p in group)
-            edges = [min(max(best.times[p], bounds[0]), bounds[1]) for p in group[1:]]
-            cuts = [bounds[0], *edges, bounds[1]]
+            if spans is not None and spans[index][0] < spans[index][1]:
+                cuts = self._cuts(best, group, marked, spans[index])
+            else:
+                cuts = [*(best.times[p] for p in group), best.ends[group[-1]]]
             subwords = tuple(
                 SpokenSubword(
                     bare(piece),
@@ -536,14 +536,38 @@ class _Language:
             out.append(
                 SpokenWord(
                     text,
-                    self._seconds(bounds[0], begin, end),
-                    self._seconds(bounds[1], begin, end),
+                    self._seconds(cuts[0], begin, end),
+                    self._seconds(cuts[-1], begin, end),
                     round(_mean(best.confidences[p] for p in group), 3),
                     None if self._vocabulary is None else text not in self._vocabulary,
                     subwords,
                 )
             )
         return tuple(out)
+
+    def _cuts(
+        self, best: Hypothesis, group: Sequence[int], marked: Sequence[str], span: tuple[int, int]
+    ) -> list[int]:
+        """The frames between the subwords of a word that covers these runs, and its ends.
+
+        A label comes out with some token of its subword, at the latest its last. So a seam lies
+        between two labels' tokens; where exactly is told by how many phones the pieces before it have.
+        """
+        runs = best.runs[span[0] : span[1]]
+        begins = [run.begin for run in runs]
+        cuts, spoken = [begins[0]], 0
+        for i, (here, there) in enumerate(zip(group, group[1:])):
+            low = bisect_right(begins, best.times[here])
+            high = max(low, bisect_right(begins, best.times[there]) - 1)
+            spoken += self._phones(marked[i])
+            at = min(max(spoken, low), high, len(runs) - 1)
+            cuts.append(max(cuts[-1], begins[at]))
+        return [*cuts, runs[-1].end]
+
+    def _phones(self, marked: str) -> int:
+        """About how many phones a piece has: seams may make one of two."""
+        found = self._pronounced(bare(marked))
+        return len(found[0]) if found else len(bare(marked))
 
     def _seconds(self, frame: int, begin: float, end: float) -> float:
         return round(min(begin + frame * self._frame_s, end), 3)

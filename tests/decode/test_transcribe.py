@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-torch = pytest.importorskip("torch")
-soundfile = pytest.importorskip("soundfile")
-
+import soundfile
+import torch
 from click.testing import CliRunner
 from uyir.asr.checkpoint import save_model
 from uyir.asr.model import CtcModel, ModelConfig
@@ -18,10 +16,11 @@ from uyir.decode.commands import transcribe as command
 from uyir.decode.engines import SearchOptions, why_not
 from uyir.decode.graph import Graph, file_sha256
 from uyir.decode.transcribe import find_model, load
-from uyir.errors import AudioError, DataError, GraphError, ModelError
 from uyir.grammar.script import NORMALISER_VERSION
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import Symbols, tokens_table
+
+from uyir.errors import AudioError, DataError, GraphError, ModelError
 
 RATE = 16000
 #: The toy's words by language: subwords, and at which phone of the word each begins.
@@ -163,7 +162,9 @@ def test_oov_is_unknown_without_a_vocabulary(model):
 
 
 def test_nbest_texts_stand_in_the_segment(model, engine):
-    recogniser = load(model, engine=engine, options=SearchOptions(nbest=3, lattice_beam=60, beam=80))
+    recogniser = load(
+        model, engine=engine, options=SearchOptions(nbest=3, lattice_beam=60, beam=80)
+    )
     recogniser.log_probs = Speaking("ta", [("வா", 5)], 20)
     (found,) = recogniser.transcribe([noise(1.0)], "ta")
     texts = [a.text for a in found.segments[0].alternatives]
@@ -318,6 +319,7 @@ def test_json_lines_have_the_documented_keys(model, recordings):
             "text",
             "no_speech",
             "confidence",
+            "final",
             "words",
             "segments",
             "engine",
@@ -362,10 +364,25 @@ def test_bad_inputs_are_named_and_the_others_done(model, recordings, tmp_path):
     soundfile.write(bad / "nan.wav", nan, RATE, subtype="FLOAT")
     (bad / "hollow").mkdir()
     result = run(
-        "-l", "ta", "--model", model, bad, bad / "hollow", bad / "missing.wav", recordings / "a.wav",
+        "-l",
+        "ta",
+        "--model",
+        model,
+        bad,
+        bad / "hollow",
+        bad / "missing.wav",
+        recordings / "a.wav",
         expect=1,
     )
-    for name in ("empty.wav", "text.wav", "cut.flac", "none.wav", "nan.wav", "hollow", "missing.wav"):
+    for name in (
+        "empty.wav",
+        "text.wav",
+        "cut.flac",
+        "none.wav",
+        "nan.wav",
+        "hollow",
+        "missing.wav",
+    ):
         lines = [line for line in result.stderr.splitlines() if name in line]
         assert len(lines) == 1, (name, result.stderr)
     assert "Traceback" not in result.stderr
