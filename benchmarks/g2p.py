@@ -13,8 +13,6 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-import sys
-import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,60 +82,84 @@ def espeak(words: Sequence[str], language: str) -> Optional[list[str]]:
     return out
 
 
+def systems(
+    language: str, words: Sequence[str], peers: bool = True
+) -> tuple[dict[str, dict[str, list[Folded]]], list[str]]:
+    """Folded pronunciations by system and word, and what was left out or refused."""
+    fold: Fold = load_fold(language)
+    g2p = load_g2p(language)
+    best: dict[str, list[Folded]] = {}
+    every: dict[str, list[Folded]] = {}
+    notes = []
+    for word in words:
+        try:
+            every[word] = [fold(p.ipa) for p in g2p.pronounce(word)]
+        except UyirError as error:
+            notes.append(f"counted as wholly wrong: {error}")
+            every[word] = [()]
+        best[word] = every[word][:1]
+    made = {"uyir": best, "uyir best variant": every}
+    if not peers:
+        return made, notes
+    read = epitran_reader(language)
+    if read is None:
+        notes.append("epitran is not installed: left out")
+    else:
+        made["epitran"] = {word: [fold(read(word))] for word in words}
+    spoken = espeak(words, language)
+    if spoken is None:
+        notes.append("espeak-ng is not installed: left out")
+    else:
+        made["espeak-ng"] = {word: [fold(ipa)] for word, ipa in zip(words, spoken)}
+    return made, notes
+
+
+def folded_references(language: str, data: Path) -> dict[str, list[Folded]]:
+    fold = load_fold(language)
+    return {w: [fold(ipa) for ipa in ipas] for w, ipas in read_wikipron(data).items()}
+
+
+def rates(language: str, data: Path, peers: bool = True) -> dict[str, dict[str, float]]:
+    """Phone error rate, share of wrong words, and errors, by system."""
+    refs = folded_references(language, data)
+    made, notes = systems(language, list(refs), peers)
+    for note in notes:
+        click.echo(note, err=True)
+    report = {}
+    for name, hyps in made.items():
+        wrong, total, nearest = score(refs, hyps)
+        whole = sum(count > 0 for _, _, count in nearest.values())
+        report[name] = {"per": wrong / total, "words": whole / len(refs), "errors": wrong}
+    return report
+
+
 @click.command()
 @click.option("--language", required=True, type=click.Choice(sorted(EPITRAN)))
-@click.option("--data", required=True, type=click.Path(path_type=Path, exists=True))
+@click.option("--data", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--errors", default=0, help="Print so many of our errors, and the commonest.")
 @click.option("--json", "as_json", is_flag=True)
 def main(language: str, data: Path, errors: int, as_json: bool) -> None:
-    fold: Fold = load_fold(language)
-    refs = {w: [fold(ipa) for ipa in ipas] for w, ipas in read_wikipron(data).items()}
-    g2p = load_g2p(language)
-    systems: dict[str, dict[str, list[Folded]]] = {"uyir": {}, "uyir best variant": {}}
-    refused = []
-    begin = time.perf_counter()
-    for word in list(refs):
-        try:
-            made = [fold(p.ipa) for p in g2p.pronounce(word)]
-        except UyirError as error:
-            refused.append(str(error))
-            made = [()]
-        systems["uyir"][word] = made[:1]
-        systems["uyir best variant"][word] = made
-    seconds = time.perf_counter() - begin
-    read = epitran_reader(language)
-    if read is not None:
-        systems["epitran"] = {word: [fold(read(word))] for word in refs}
-    spoken = espeak(list(refs), language)
-    if spoken is not None:
-        systems["espeak-ng"] = {word: [fold(ipa)] for word, ipa in zip(refs, spoken)}
-    report = {}
-    for name, hyps in systems.items():
-        wrong, total, nearest = score(refs, hyps)
-        whole = sum(count > 0 for _, _, count in nearest.values())
-        report[name] = {"per": wrong / total, "wer": whole / len(refs), "errors": wrong}
-    for name in ("epitran", "espeak-ng"):
-        if name not in systems:
-            click.echo(f"{name} is not installed: left out", err=True)
-    for line in refused:
-        click.echo(f"counted as wholly wrong: {line}", err=True)
+    """Measure the rules against a WikiPron file, beside Epitran and espeak-ng."""
+    try:
+        report = rates(language, data)
+    except UyirError as error:
+        raise click.ClickException(str(error)) from None
     if as_json:
-        click.echo(json.dumps({"data": str(data), "words": len(refs), "systems": report}))
+        click.echo(json.dumps({"data": str(data), "systems": report}))
     else:
-        click.echo(f"{data}: {len(refs)} words; ours took {seconds:.2f} s")
         for name, row in report.items():
-            click.echo(f"{name:18} PER {row['per']:.4f}  words wrong {row['wer']:.4f}")
+            click.echo(f"{data.stem}\t{name}\tPER {row['per']:.4f}\twords {row['words']:.4f}")
     if errors:
-        _, _, nearest = score(refs, systems["uyir"])
-        wrong_words = [(w, *n) for w, n in nearest.items() if n[2]]
-        for word, ref, hyp, count in wrong_words[:errors]:
-            click.echo(f"{word}\t{count}\tref {' '.join(ref)}\thyp {' '.join(hyp)}")
+        refs = folded_references(language, data)
+        made, _ = systems(language, list(refs), peers=False)
+        wrong = [(w, *n) for w, n in score(refs, made["uyir"])[2].items() if n[2]]
         pairs: Counter[str] = Counter()
-        for _, ref, hyp, _ in wrong_words:
+        for word, ref, hyp, count in wrong[:errors]:
+            click.echo(f"{word}\t{count}\tref {' '.join(ref)}\thyp {' '.join(hyp)}")
+        for _, ref, hyp, _ in wrong:
             pairs.update(_confusions(ref, hyp))
         for pair, count in pairs.most_common(30):
             click.echo(f"{count:5} {pair}", err=True)
-    sys.exit(0)
 
 
 def _confusions(ref: Folded, hyp: Folded) -> list[str]:

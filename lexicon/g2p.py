@@ -100,11 +100,15 @@ def phone_characters() -> tuple[dict[str, str], dict[str, str]]:
 class _Alphabet:
     """Reads the symbols of rule files: letters, phone names, ``{CLASS}`` and ``#``."""
 
-    def __init__(self, language: str) -> None:
+    def __init__(self, language: str, folder: Path) -> None:
         self.letters = load_script(language).letters
-        self.phones = phone_characters()[0]
+        self.phones = {
+            name: char
+            for name, char in phone_characters()[0].items()
+            if language in load_phones()[name].languages
+        }
         self.classes: dict[str, str] = {}
-        for row in read_table(LANGUAGE_DATA / language / "classes.tsv", CLASS_COLUMNS):
+        for row in read_table(folder / "classes.tsv", CLASS_COLUMNS):
             name = row["class"]
             if not re.fullmatch(r"[A-Z][A-Z_]*", name) or name in self.classes:
                 raise row.error(f"bad or repeated class name {name!r}")
@@ -149,11 +153,13 @@ def _weight(row: Row) -> Optional[float]:
     return weight
 
 
-def _read_exceptions(language: str, alphabet: _Alphabet) -> Iterable[Rule]:
+def _read_exceptions(language: str, folder: Path, alphabet: _Alphabet) -> Iterable[Rule]:
     """Loan stems whose sounds the spelling does not tell, as rules that come before all others."""
-    path = LANGUAGE_DATA / language / "exceptions.tsv"
-    for row in read_table(path, EXCEPTION_COLUMNS):
-        source = decompose(row["stem"], language)
+    for row in read_table(folder / "exceptions.tsv", EXCEPTION_COLUMNS):
+        try:
+            source = decompose(row["stem"], language)
+        except ScriptError as error:
+            raise row.error(str(error)) from None
         if row["where"] not in ("stem", "word"):
             raise row.error(f"where is {row['where']!r}, want stem or word")
         target = alphabet.string(row, row["phones"])
@@ -187,10 +193,16 @@ def _merges() -> Iterable[Rule]:
             )
 
 
-def _read_rules(language: str) -> tuple[Rule, ...]:
-    alphabet = _Alphabet(language)
-    rules = list(_read_exceptions(language, alphabet))
-    for row in read_table(LANGUAGE_DATA / language / "rules.tsv", RULE_COLUMNS):
+def read_rules(language: str, folder: Optional[Path] = None) -> tuple[Rule, ...]:
+    """All rules of a language in order: exceptions, `rules.tsv`, merging of equal consonants.
+
+    `folder` holds ``rules.tsv``, ``classes.tsv`` and ``exceptions.tsv``; the language's own if None.
+    Raises `DataError` that names file and line.
+    """
+    folder = LANGUAGE_DATA / language if folder is None else folder
+    alphabet = _Alphabet(language, folder)
+    rules = list(_read_exceptions(language, folder, alphabet))
+    for row in read_table(folder / "rules.tsv", RULE_COLUMNS):
         if not re.fullmatch(r"[a-z][a-z0-9_]*", row["name"]):
             raise row.error(f"bad rule name {row['name']!r}")
         source = alphabet.string(row, row["input"])
@@ -358,4 +370,4 @@ def _with_options(partials: Sequence[_Partial], rule: Rule, limit: int) -> list[
 def load_g2p(language: str) -> G2p:
     """The G2P of a language; raises `DataError` for an unknown one or a malformed rule file."""
     load_script(language)  # names the languages there are
-    return G2p(language, _read_rules(language))
+    return G2p(language, read_rules(language))
