@@ -21,6 +21,7 @@ def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> Non
         "packages",
         "torch",
         "engines",
+        "default_engine",
         "models",
         "programs",
         "ok",
@@ -33,6 +34,7 @@ def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> Non
     assert set(report["torch"]) == {"version", "cuda", "devices", "error"}
     assert set(report["programs"]["espeak-ng"]) == {"path", "needed_for", "install"}
     assert {"kaldi", "k2"} <= set(report["engines"])
+    assert report["engines"][report["default_engine"]] is None
     assert report["ok"] is (code == 0)
     assert report["ok"] is not bool(report["why_not"])
 

@@ -6,6 +6,7 @@ With ``--json`` one object; programs may rely on these keys:
 - ``packages``: name → {``version`` (null when missing), ``needed_for``, ``required``, ``install``};
 - ``torch``: {``version``, ``cuda`` (the build's CUDA or null), ``devices`` (GPU names), ``error``};
 - ``engines``: name → null when it can run, else the reason why not;
+- ``default_engine``: the one that `uyir transcribe` takes on this machine's CPU, or null;
 - ``models``: name → {``path``, ``bytes``, ``sha256`` (of model.safetensors), ``languages``, ``problems``};
 - ``programs``: name → {``path`` (null when missing), ``needed_for``, ``install``};
 - ``ok``: whether transcription can run here: the required packages, an engine and a whole model;
@@ -113,6 +114,7 @@ class Report:
     packages: Mapping[str, Package]
     torch: Torch
     engines: Mapping[str, Optional[str]]
+    default_engine: Optional[str]
     models: Mapping[str, Model]
     programs: Mapping[str, Program]
     ok: bool
@@ -159,6 +161,15 @@ def find_engines() -> dict[str, Optional[str]]:
     except (ImportError, OSError) as error:
         return {"kaldi": f"uyir.decode.engines does not import: {error}"}
     return dict(engines.available())
+
+
+def choose_engine(engines: Mapping[str, Optional[str]]) -> Optional[str]:
+    """What transcription takes where it is not told."""
+    if all(engines.values()):
+        return None
+    from uyir.decode.engines import choose
+
+    return choose()
 
 
 def look_at_model(folder: Path) -> Model:
@@ -218,6 +229,7 @@ def examine() -> Report:
         packages=packages,
         torch=torch,
         engines=engines,
+        default_engine=choose_engine(engines),
         models=models,
         programs=find_programs(),
         ok=not why_not,
@@ -244,7 +256,9 @@ def describe(report: Report) -> str:
         lines += [f"  GPU: {name}" for name in torch.devices] or ["  no GPU here; the CPU serves"]
     lines += ["", "engines"]
     for name, reason in report.engines.items():
-        lines.append(f"  {name}: " + ("can run" if reason is None else f"cannot run: {reason}"))
+        default = " (default)" if name == report.default_engine else ""
+        verdict = "can run" + default if reason is None else f"cannot run: {reason}"
+        lines.append(f"  {name}: {verdict}")
     lines += ["", "models"]
     for name, model in report.models.items():
         lines.append(
