@@ -24,7 +24,7 @@ from uyir.grammar.join import bare, closes, opens
 from uyir.grammar.script import decompose
 from uyir.lexicon.fst import letter_symbols, phone_letter
 from uyir.lexicon.g2p import DEFAULT_MAX_WEIGHT, load_g2p
-from uyir.lexicon.symbols import WORD_END, Symbols, load_phones
+from uyir.lexicon.symbols import WORD_END, Symbols
 
 from uyir.errors import DataError, ScriptError
 
@@ -112,10 +112,10 @@ def build_letter_lexicon(
     end = letters.id(WORD_END)
 
     own = {} if user is None else user.subwords
-    if any(word in words for word in own):
-        # All phones, not only those used: the transducer of the rules is made once for them all.
-        for phone in load_phones():
-            letters.add(phone_letter(phone))
+    for word, entries_of_word in own.items():
+        if word in words:
+            for phone in (phone for entry in entries_of_word for phone in entry.phones):
+                letters.add(phone_letter(phone))
 
     def spell(word: str) -> Iterable[tuple[tuple[int, ...], float]]:
         if word in own:
