@@ -1,6 +1,6 @@
 """Phone error rate of the rule G2P beside Epitran's and espeak-ng's, on the same words and fold.
 
-    python benchmarks/g2p.py --language ta --data wikipron_ta_broad_dev.tsv [--errors 50]
+    python benchmarks/g2p.py --language ta --data wikipron_ta_broad_dev.tsv [--errors 50] [--alone]
 
 The data is WikiPron's format: word, tab, IPA segments divided by spaces; a word may stand on several
 lines, and then its nearest pronunciation counts. Everything is folded by ``lexicon/fold.tsv``. Our
@@ -137,11 +137,12 @@ def rates(language: str, data: Path, peers: bool = True) -> dict[str, dict[str, 
 @click.option("--language", required=True, type=click.Choice(sorted(EPITRAN)))
 @click.option("--data", required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--errors", default=0, help="Print so many of our errors, and the commonest.")
+@click.option("--alone", is_flag=True, help="Leave the other programs out.")
 @click.option("--json", "as_json", is_flag=True)
-def main(language: str, data: Path, errors: int, as_json: bool) -> None:
+def main(language: str, data: Path, errors: int, alone: bool, as_json: bool) -> None:
     """Measure the rules against a WikiPron file, beside Epitran and espeak-ng."""
     try:
-        report = rates(language, data)
+        report = rates(language, data, peers=not alone)
     except UyirError as error:
         raise click.ClickException(str(error)) from None
     if as_json:

@@ -78,8 +78,9 @@ def test_command_reports_and_names_a_bad_line(tmp_path: Path) -> None:
     data = tmp_path / "words.tsv"
     data.write_text("ಅಕ್ಕ\tɐ k k ɐ\n", encoding="utf-8")
     main = benchmark().main
-    result = CliRunner().invoke(main, ["--language", "kn", "--data", str(data), "--errors", "3"])
+    arguments = ["--language", "kn", "--data", str(data), "--alone", "--errors", "3"]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0 and "uyir\tPER 0.0000" in result.output
     data.write_text("ಅಕ್ಕ\tɐ k k ɐ\nಅಕ್ಕ\n", encoding="utf-8")
-    result = CliRunner().invoke(main, ["--language", "kn", "--data", str(data)])
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 1 and f"{data}:2:" in result.output
