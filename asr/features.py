@@ -1,7 +1,9 @@
-"""Features: Kaldi's log mel filterbank, on one utterance (CPU) or on a batch (any device).
+"""Features: what a model hears, on one utterance (CPU) or on a batch (any device).
 
-Both paths give what kaldi-native-fbank gives (tests: within 1e-3): the batch path is plain torch, or
-kaldifeat where that is installed. Samples come in ±1 and are scaled to Kaldi's 16-bit range first.
+`Fbank` is Kaldi's log mel filterbank. Both its paths give what kaldi-native-fbank gives (tests:
+within 1e-3): the batch path is plain torch, or kaldifeat where that is installed. Samples come in ±1
+and are scaled to Kaldi's 16-bit range first. Models with a Whisper encoder have Whisper's log-mel
+(`uyir.asr.whisper.LogMel`) instead; `make_frontend` gives the one that a model was trained on.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
-from typing import Any, Optional, Union
+from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 import torch
@@ -21,10 +23,15 @@ from uyir.errors import ModelError
 
 _EPSILON = float(np.finfo(np.float32).eps)
 
+FRONTENDS = ("kaldi-fbank", "whisper-logmel")
+
 
 @dataclass(frozen=True)
 class FrontendConfig:
-    """What turns samples into features; part of every model's configuration."""
+    """What turns samples into features; part of every model's configuration.
+
+    All but `kind`, `sample_rate` and the shape of the features are settings of ``kaldi-fbank``.
+    """
 
     kind: str = "kaldi-fbank"
     sample_rate: int = SAMPLE_RATE
@@ -37,8 +44,8 @@ class FrontendConfig:
     scale: float = 32768.0  # samples in ±1 times this: Kaldi's 16-bit range
 
     def __post_init__(self) -> None:
-        if self.kind != "kaldi-fbank":
-            raise ModelError(f"unknown frontend {self.kind!r}, want 'kaldi-fbank'")
+        if self.kind not in FRONTENDS:
+            raise ModelError(f"unknown frontend {self.kind!r}, want {' or '.join(FRONTENDS)}")
         if self.sample_rate != SAMPLE_RATE:
             raise ModelError(f"frontend at {self.sample_rate} Hz, want {SAMPLE_RATE}")
 
@@ -47,7 +54,62 @@ class FrontendConfig:
 
     def frames(self, samples: int) -> int:
         """Number of frames of an utterance: one a shift, centred (`snip_edges` is off)."""
+        if self.kind == "whisper-logmel":
+            return max(samples, self.frame_length) // self.frame_shift
         return (max(samples, self.frame_length) + self.frame_shift // 2) // self.frame_shift
+
+
+class Frontend(Protocol):
+    """What models and commands need of a frontend."""
+
+    config: FrontendConfig
+
+    def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
+        """Samples ``(S,)`` in ±1 -> features ``(T, F)``."""
+
+    def batch(
+        self,
+        samples: Union[torch.Tensor, Sequence[torch.Tensor]],
+        lengths: Optional[torch.Tensor] = None,
+        device: Optional[Union[str, torch.device]] = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch of samples -> features ``(N, T, F)`` and lengths ``(N,)`` in frames."""
+
+
+def make_frontend(config: FrontendConfig) -> Frontend:
+    """The frontend that a configuration names."""
+    if config.kind == "whisper-logmel":
+        from uyir.asr.whisper import LogMel
+
+        return LogMel(config)
+    return Fbank(config)
+
+
+def as_batch(
+    samples: Union[torch.Tensor, Sequence[torch.Tensor]],
+    lengths: Optional[torch.Tensor],
+    device: Optional[Union[str, torch.device]],
+    least: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Samples of a batch as float32 ``(N, S)`` in ±1, S >= `least`, zero past each end.
+
+    `samples` is a list of ``(S_n,)`` tensors, or ``(N, S)`` with `lengths` ``(N,)``; integer samples
+    are taken as 16-bit. Returns the samples and their lengths.
+    """
+    if not isinstance(samples, torch.Tensor):
+        lengths = torch.tensor([len(s) for s in samples])
+        samples = torch.nn.utils.rnn.pad_sequence(list(samples), batch_first=True)
+    elif lengths is None:
+        lengths = torch.full((len(samples),), samples.shape[1])
+    if device is not None:
+        samples = samples.to(device)
+    waves = samples if samples.is_floating_point() else samples.float() / 32768.0
+    lengths = lengths.to(waves.device)
+    short = least - waves.shape[1]
+    if short > 0:
+        waves = torch.nn.functional.pad(waves, (0, short))
+    inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
+    return waves.float() * inside, lengths
 
 
 class Fbank:
@@ -97,21 +159,7 @@ class Fbank:
         `samples` is a list of ``(S_n,)`` tensors, or ``(N, S)`` with `lengths` ``(N,)`` in samples;
         integer samples are taken as 16-bit. Frames past an utterance's end are zero.
         """
-        if not isinstance(samples, torch.Tensor):
-            lengths = torch.tensor([len(s) for s in samples])
-            samples = torch.nn.utils.rnn.pad_sequence(list(samples), batch_first=True)
-        elif lengths is None:
-            lengths = torch.full((len(samples),), samples.shape[1])
-        if device is not None:
-            samples = samples.to(device)
-        waves = samples if samples.is_floating_point() else samples.float() / 32768.0
-        lengths = lengths.to(waves.device)
-        short = self.config.frame_length - waves.shape[1]
-        if short > 0:
-            waves = torch.nn.functional.pad(waves, (0, short))
-        # Clean what lies past each end, so that the zeros of a short utterance are zeros.
-        inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
-        waves = waves.float() * inside
+        waves, lengths = as_batch(samples, lengths, device, self.config.frame_length)
         lengths = lengths.clamp(min=self.config.frame_length)
         if _have_kaldifeat():
             return self._kaldifeat(waves, lengths)

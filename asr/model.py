@@ -1,7 +1,8 @@
-"""The acoustic model: convolutional subsampling, a Conformer, and a linear CTC head over phones.
+"""The acoustic model: an encoder and a linear CTC head over phones.
 
-One model hears all its languages; a learned embedding of the language stands in front of the input
-frames and tells it which one. Layers are torchaudio's (`torchaudio.models.Conformer`), run by our
+The encoder is convolutional subsampling and a Conformer, or a pretrained Whisper encoder
+(`uyir.asr.whisper`) and a strided convolution. One model hears all its languages; a learned embedding of the language stands in front of the input
+frames and tells it which one. The Conformer's layers are torchaudio's (`torchaudio.models.Conformer`), run by our
 own forward pass, for two reasons: padding is masked before every convolution, and normalisation
 inside the convolution module is over the features of one frame. So the output of an utterance does
 not depend on what it is batched with, in training neither, and state-dict names are torchaudio's.
@@ -19,13 +20,19 @@ from uyir.asr.features import FrontendConfig
 
 from uyir.errors import ModelError
 
+ENCODERS = ("conformer", "whisper")
+
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a `CtcModel`. `frontend` says which features it was trained on."""
+    """Shape of a `CtcModel`. `frontend` says which features it was trained on.
+
+    `ffn_dim`, `kernel`, `subsampling_channels` and `inter_layer` are the Conformer's.
+    """
 
     tokens: int
     languages: tuple[str, ...] = ("ta", "kn")
+    encoder: str = "conformer"
     dim: int = 256
     heads: int = 4
     ffn_dim: int = 512
@@ -42,6 +49,10 @@ class ModelConfig:
             raise ModelError(f"{self.tokens} tokens, want at least the blank and one more")
         if not self.languages or len(set(self.languages)) != len(self.languages):
             raise ModelError(f"languages {self.languages}, want one or more different ones")
+        if self.encoder not in ENCODERS:
+            raise ModelError(f"unknown encoder {self.encoder!r}, want {' or '.join(ENCODERS)}")
+        if (self.encoder == "whisper") != (self.frontend.kind == "whisper-logmel"):
+            raise ModelError(f"a {self.encoder} encoder cannot hear {self.frontend.kind} features")
         if self.dim % self.heads:
             raise ModelError(f"dim {self.dim} is not a multiple of heads {self.heads}")
         if self.kernel % 2 == 0:
@@ -109,16 +120,29 @@ class CtcModel(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        import torchaudio
-
         self.config = config
         self.register_buffer("mean", torch.zeros(config.frontend.bins))
         self.register_buffer("inv_std", torch.ones(config.frontend.bins))
+        self.language = nn.Embedding(len(config.languages), config.dim)
+        self.dropout = nn.Dropout(config.dropout)
+        if config.encoder == "whisper":
+            self._make_whisper(config)
+        else:
+            self._make_conformer(config)
+        self.head = nn.Linear(config.dim, config.tokens)
+
+    def _make_whisper(self, config: ModelConfig) -> None:
+        from uyir.asr.whisper import WhisperEncoder
+
+        self.whisper = WhisperEncoder(config.dim, config.heads, config.layers, config.dropout)
+        self.down = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
+
+    def _make_conformer(self, config: ModelConfig) -> None:
+        import torchaudio
+
         self.subsampling = Subsampling(
             config.frontend.bins, config.subsampling_channels, config.dim
         )
-        self.language = nn.Embedding(len(config.languages), config.dim)
-        self.dropout = nn.Dropout(config.dropout)
         self.conformer = torchaudio.models.Conformer(
             config.dim,
             config.heads,
@@ -129,10 +153,14 @@ class CtcModel(nn.Module):
         )
         for layer in self.conformer.conformer_layers:
             layer.conv_module.sequential[3] = FrameNorm(config.dim)
-        self.head = nn.Linear(config.dim, config.tokens)
 
     def set_normalisation(self, mean: torch.Tensor, std: torch.Tensor) -> None:
-        """Set the global mean and standard deviation ``(F,)`` of the features."""
+        """Set the global mean and standard deviation ``(F,)`` of the features.
+
+        A pretrained encoder keeps the features that it was trained on.
+        """
+        if self.config.encoder == "whisper":
+            return
         self.mean.copy_(mean)
         self.inv_std.copy_(1.0 / std.clamp(min=1e-3))
 
@@ -158,9 +186,26 @@ class CtcModel(nn.Module):
         lengths = lengths.to(features.device)
         x = (features - self.mean) * self.inv_std
         x = x * _inside(lengths, x.shape[1])[..., None]
+        token = self.language(language.to(x.device))[:, None]
+        if self.config.encoder == "whisper":
+            x, out_lengths = self._run_whisper(x, lengths, token)
+            return self._log_probs(x), out_lengths, None
+        return self._run_conformer(x, lengths, token)
+
+    def _run_whisper(
+        self, x: torch.Tensor, lengths: torch.Tensor, token: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        x = self.whisper(x, lengths, token)
+        lengths = self.whisper.lengths(lengths)
+        x = x * _inside(lengths, x.shape[1])[..., None]
+        x = nn.functional.gelu(self.down(x.transpose(1, 2))).transpose(1, 2)
+        return self.dropout(x), torch.div(lengths + 1, 2, rounding_mode="floor")
+
+    def _run_conformer(
+        self, x: torch.Tensor, lengths: torch.Tensor, token: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
         x = self.subsampling(x, lengths)
         out_lengths = Subsampling.lengths(lengths)
-        token = self.language(language.to(x.device))[:, None]
         x = self.dropout(torch.cat([token.to(x.dtype), x], dim=1))
         inside = _inside(out_lengths + 1, x.shape[1])
         x = x.transpose(0, 1)
@@ -168,12 +213,12 @@ class CtcModel(nn.Module):
         for number, layer in enumerate(self.conformer.conformer_layers, start=1):
             x = _conformer_layer(layer, x, inside)
             if number == self.config.inter_layer:
-                inter = self._log_probs(x)
-        return self._log_probs(x), out_lengths, inter
+                inter = self._log_probs(x[1:].transpose(0, 1))
+        return self._log_probs(x[1:].transpose(0, 1)), out_lengths, inter
 
     def _log_probs(self, x: torch.Tensor) -> torch.Tensor:
-        logits = self.head(x[1:].transpose(0, 1))
-        return torch.log_softmax(logits.float(), dim=-1)
+        """Hidden states ``(N, T', D)`` -> log probabilities ``(N, T', C)``."""
+        return torch.log_softmax(self.head(x).float(), dim=-1)
 
     @torch.no_grad()
     def log_probs(

@@ -23,7 +23,7 @@ import torch
 from uyir.asr.augment import AugmentConfig, WaveAugment, spec_augment
 from uyir.asr.checkpoint import read_tokens, save_model
 from uyir.asr.data import Batch, Loader, Utterance, bucketed_batches, read_manifest, select
-from uyir.asr.features import Fbank, FrontendConfig
+from uyir.asr.features import FrontendConfig, make_frontend
 from uyir.asr.model import CtcModel, ModelConfig, greedy
 
 from uyir.errors import DataError, ModelError
@@ -54,6 +54,8 @@ class TrainConfig:
     languages: tuple[str, ...] = ("ta", "kn")
     tokens: Optional[str] = None  # a tokens.txt; None: the token table of uyir.lexicon
     initial: Optional[str] = None  # model folder to start from
+    #: CTranslate2 ``model.bin`` of Whisper, whole or in parts, to start a whisper encoder from.
+    pretrained: tuple[str, ...] = ()
     seed: int = 1
     model: dict[str, Any] = field(default_factory=dict)  # fields of ModelConfig
     frontend: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +68,7 @@ class TrainConfig:
     steps: int = 3000
     minutes: Optional[float] = None
     peak_lr: float = 0.002
+    pretrained_lr: float = 1.0  # rate of pretrained weights, times peak_lr
     warmup: float = 0.08
     weight_decay: float = 0.01
     clip: float = 2.0
@@ -133,8 +136,10 @@ def _config_from(values: dict[str, Any], base: Path) -> TrainConfig:
         for name, value in dict(values.get("augment") or {}).items()
     }
     values["augment"] = AugmentConfig(**augment)
-    if "languages" in values:
-        values["languages"] = tuple(values["languages"])
+    for name in ("languages", "pretrained"):
+        if name in values:
+            values[name] = tuple(values[name])
+    values["pretrained"] = tuple(str(base / part) for part in values.get("pretrained", ()))
     return TrainConfig(**values)
 
 
@@ -174,13 +179,15 @@ class Trainer:
         self.output = Path(config.output)
         self.tokens = _tokens(config)
         self.train, self.dev = self._read_data()
-        self.fbank = Fbank(FrontendConfig(**config.frontend))
+        self.frontend = make_frontend(FrontendConfig(**config.frontend))
         self.augment = WaveAugment(config.augment)
         self.progress = Progress()
         torch.manual_seed(config.seed)
         self.model = CtcModel(self._model_config()).to(self.device)
         if config.initial is not None:
             self._load_initial(config.initial)
+        elif config.pretrained:
+            self._load_pretrained(config.pretrained)
         self.average = {n: v.detach().clone() for n, v in self.model.named_parameters()}
         self.optimiser = self._make_optimiser()
         self.loader = self._make_loader(self.train, config.pad_seconds)
@@ -244,16 +251,33 @@ class Trainer:
         except RuntimeError as error:
             raise ModelError(f"{folder}: does not fit this configuration: {error}") from None
 
+    def _load_pretrained(self, parts: tuple[str, ...]) -> None:
+        from uyir.asr.whisper import encoder_state, read_ctranslate2
+
+        if self.model.config.encoder != "whisper":
+            raise ModelError(f"{parts[0]}: pretrained weights are for a whisper encoder")
+        try:
+            self.model.whisper.load_state_dict(encoder_state(read_ctranslate2(parts)))
+        except RuntimeError as error:
+            raise ModelError(f"{parts[0]}: does not fit this configuration: {error}") from None
+
     def _make_optimiser(self) -> torch.optim.Optimizer:
-        decayed = [p for p in self.model.parameters() if p.dim() >= 2]
-        plain = [p for p in self.model.parameters() if p.dim() < 2]
+        """AdamW; weights decay and vectors do not, pretrained ones have a rate of their own."""
+        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            key = (parameter.dim() >= 2, name.startswith("whisper."))
+            groups.setdefault(key, []).append(parameter)
         options: dict[str, Any] = {}
         if self.device.type == "cuda" and int(torch.__version__.split(".")[0]) >= 2:
             options["fused"] = True
         return torch.optim.AdamW(
             [
-                {"params": decayed, "weight_decay": self.config.weight_decay},
-                {"params": plain, "weight_decay": 0.0},
+                {
+                    "params": parameters,
+                    "weight_decay": self.config.weight_decay if decays else 0.0,
+                    "rate": self.config.pretrained_lr if pretrained else 1.0,
+                }
+                for (decays, pretrained), parameters in groups.items()
             ],
             lr=self.config.peak_lr,
             betas=(0.9, 0.98),
@@ -396,7 +420,7 @@ class Trainer:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         waves = batch.samples.float() / 32768.0
         waves, lengths = self.augment(waves, batch.lengths, generator)
-        return self.fbank.batch(waves, lengths)
+        return self.frontend.batch(waves, lengths)
 
     def _step(self, batch: Batch) -> Optional[float]:
         """One update; returns the loss, or None where it or its gradient is not finite."""
@@ -407,7 +431,7 @@ class Trainer:
         features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
         self.model.train()
         for group in self.optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = group["rate"] * self._learning_rate()
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
             log_probs, out_lengths, inter = self.model(features, lengths, batch.language)
         loss = ctc_loss(log_probs, out_lengths, batch)
@@ -427,7 +451,7 @@ class Trainer:
             progress.skipped += 1
         progress.step += 1
         progress.batch = batch.number + 1
-        progress.audio_seconds += float(batch.lengths.sum()) / self.fbank.config.sample_rate
+        progress.audio_seconds += float(batch.lengths.sum()) / self.frontend.config.sample_rate
         return value if finite else None
 
     @torch.no_grad()
@@ -443,7 +467,7 @@ class Trainer:
         """Global mean and deviation of the augmented features of the first batches."""
         seed = self.config.seed * 100_003
         batches = bucketed_batches(self.train, self.config.batch_seconds, seed)
-        total = torch.zeros(self.fbank.config.bins, dtype=torch.float64, device=self.device)
+        total = torch.zeros(self.frontend.config.bins, dtype=torch.float64, device=self.device)
         square = torch.zeros_like(total)
         frames = 0
         for batch in self.loader.load(batches[: self.config.normalisation_batches], seed):
@@ -479,7 +503,7 @@ class Trainer:
         losses = []
         for batch in loader.load(batches, 0):
             batch = batch.to(self.device)
-            features, lengths = self.fbank.batch(batch.samples, batch.lengths)
+            features, lengths = self.frontend.batch(batch.samples, batch.lengths)
             log_probs, out_lengths, _ = model(features, lengths, batch.language)
             losses.append(float(ctc_loss(log_probs, out_lengths, batch)))
             found = greedy(log_probs, out_lengths)
@@ -511,14 +535,17 @@ class Trainer:
         """Write ``checkpoint.pt`` whole or not at all: a kill leaves the one before."""
         self.output.mkdir(parents=True, exist_ok=True)
         path = self.output / "checkpoint.pt"
+        optimiser = self.optimiser.state_dict()
         state = {
             "version": CHECKPOINT_VERSION,
             "model_config": json.dumps(self.model.config.to_dict()),
             "tokens": list(self.tokens),
             "model": dict(self.model.state_dict()),
             "average": self.average,
-            "optimiser": self.optimiser.state_dict(),
-            "progress": dataclasses.asdict(self.progress),
+            "moments": optimiser["state"],
+            # torch 1.13 reads no Python floats with weights_only: these go as JSON.
+            "groups": json.dumps(optimiser["param_groups"]),
+            "progress": json.dumps(dataclasses.asdict(self.progress)),
         }
         part = path.with_suffix(".part")
         try:
@@ -539,7 +566,8 @@ class Trainer:
             raise ModelError(f"{path}: of another token table; use another output folder")
         self.model.load_state_dict(state["model"])
         self.average = {n: v.to(self.device) for n, v in state["average"].items()}
-        self.optimiser.load_state_dict(state["optimiser"])
+        groups = json.loads(state["groups"])
+        self.optimiser.load_state_dict({"state": state["moments"], "param_groups": groups})
         self.progress = Progress(**state["progress"])
         return True
 
@@ -583,6 +611,7 @@ def read_checkpoint(path: Union[str, Path]) -> dict[str, Any]:
         raise ModelError(f"{path}: damaged checkpoint: {error}") from None
     if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
         raise ModelError(f"{path}: not a checkpoint of version {CHECKPOINT_VERSION}")
+    state["progress"] = json.loads(state["progress"])
     return state
 
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import argparse
 import lzma
 import random
+import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
@@ -24,6 +26,8 @@ from uyir.errors import DataError, ScriptError, UyirError
 
 COLUMNS = ("id", "language", "text", "phones")
 _RUN = 6
+# Most unusable lines have one of these: found before the line is normalised.
+_FOREIGN = re.compile("[0-9A-Za-z]")
 
 
 class HeldOut:
@@ -62,10 +66,17 @@ def read_lines(path: Path) -> Iterator[str]:
 
 def clean_words(line: str, language: str) -> Optional[list[str]]:
     """The words of a line, or None unless every one is well formed in the language's script."""
+    if _FOREIGN.search(line):
+        return None
     words = normalise(line, language).split()
-    if not words or not all(is_wellformed(word, language) for word in words):
+    if not words or not all(_wellformed(word, language) for word in words):
         return None
     return words
+
+
+@lru_cache(maxsize=1 << 20)
+def _wellformed(word: str, language: str) -> bool:
+    return is_wellformed(word, language)
 
 
 def stretches(words: list[str], longest: int, rng: random.Random) -> Iterator[list[str]]:
@@ -80,30 +91,39 @@ def stretches(words: list[str], longest: int, rng: random.Random) -> Iterator[li
 
 def phones_of(words: Iterable[str], language: str) -> tuple[str, ...]:
     """The canonical phones of a sentence; raises `ScriptError` for a word that cannot be said."""
-    g2p = load_g2p(language)
-    phones: list[str] = []
-    for word in words:
-        best = g2p.pronounce(word, variants=False)
-        if not best or not best[0].phones:
-            raise ScriptError(f"{word!r} has no pronunciation")
-        phones += best[0].phones
-    return tuple(phones)
+    return tuple(phone for word in words for phone in _pronounced(word, language))
+
+
+@lru_cache(maxsize=1 << 20)
+def _pronounced(word: str, language: str) -> tuple[str, ...]:
+    best = load_g2p(language).pronounce(word, variants=False)
+    if not best or not best[0].phones:
+        raise ScriptError(f"{word!r} has no pronunciation")
+    return best[0].phones
 
 
 def candidates(
-    paths: list[Path], language: str, held_out: HeldOut, longest: int, rng: random.Random
+    paths: list[Path],
+    language: str,
+    held_out: HeldOut,
+    longest: int,
+    rng: random.Random,
+    wanted: int,
 ) -> list[tuple[str, ...]]:
-    """Every different stretch that may be spoken, shuffled."""
-    found: set[tuple[str, ...]] = set()
-    for path in paths:
-        for line in read_lines(path):
-            words = clean_words(line, language)
-            if words is None:
-                continue
-            for stretch in stretches(words, longest, rng):
-                if not held_out.shares(stretch):
-                    found.add(tuple(stretch))
-    shuffled = sorted(found)
+    """About `wanted` different stretches that may be spoken, in random order."""
+    lines = [line for path in paths for line in read_lines(path)]
+    rng.shuffle(lines)
+    found: dict[tuple[str, ...], None] = {}
+    for line in lines:
+        if len(found) >= wanted:
+            break
+        words = clean_words(line, language)
+        if words is None:
+            continue
+        for stretch in stretches(words, longest, rng):
+            if not held_out.shares(stretch):
+                found[tuple(stretch)] = None
+    shuffled = list(found)
     rng.shuffle(shuffled)
     return shuffled
 
@@ -171,7 +191,14 @@ def prepare(arguments: argparse.Namespace) -> None:
                 held_out.add(normalise(line, language).split())
     for language in sorted({*texts, *items}):
         rng = random.Random(f"{arguments.seed}/{language}")
-        found = candidates(texts.get(language, []), language, held_out, arguments.max_words, rng)
+        found = candidates(
+            texts.get(language, []),
+            language,
+            held_out,
+            arguments.max_words,
+            rng,
+            2 * arguments.sentences,
+        )
         chosen = choose(found, language, arguments.sentences, arguments.least)
         sentences = len(chosen)
         vocabulary = sorted({word for text, _ in chosen for word in text.split()})
