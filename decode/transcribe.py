@@ -25,6 +25,7 @@ import numpy.typing as npt
 from uyir.decode.engines import Engine, SearchOptions, choose, create
 from uyir.decode.hypothesis import Hypothesis, spans_by_pronunciation
 from uyir.decode.pauses import Samples, Stretch, stretches
+from uyir.decode.tables import Analyses, read_subwords, read_vocabulary
 from uyir.grammar.join import bare, closes, join, opens
 from uyir.grammar.script import NORMALISER_VERSION, load_script
 
@@ -205,7 +206,7 @@ class Recogniser:
         batch_size: int,
         tuned: bool,
     ) -> None:
-        from uyir.asr.features import Fbank
+        from uyir.asr.features import make_frontend
 
         self.folder = folder
         self.engine = engine
@@ -215,7 +216,7 @@ class Recogniser:
         self.tuned = tuned
         self._model = loaded.model
         self._tokens = loaded.tokens
-        self._fbank = Fbank(loaded.model.config.frontend)
+        self._frontend = make_frontend(loaded.model.config.frontend)
         self._speakers: dict[str, _Language] = {}
 
     @property
@@ -328,11 +329,11 @@ class Recogniser:
         tensors = [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
         try:
             if self.device == "cpu":
-                rows = [self._fbank.cpu(wave) for wave in tensors]
+                rows = [self._frontend.cpu(wave) for wave in tensors]
                 counts = torch.tensor([len(row) for row in rows])
                 features = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
             else:
-                features, counts = self._fbank.batch(tensors, device=self.device)
+                features, counts = self._frontend.batch(tensors, device=self.device)
             log_probs, lengths = self._model.log_probs(features, counts, language)
             return log_probs.float().cpu(), lengths.cpu()
         except torch.cuda.OutOfMemoryError:
@@ -405,6 +406,7 @@ class _Language:
         tokens: Mapping[str, int],
         frame_s: float,
         vocabulary: Optional[frozenset[str]],
+        analyses: Optional[Analyses],
     ) -> None:
         self.name = name
         self.engine = engine
@@ -412,6 +414,7 @@ class _Language:
         self._tokens = tokens
         self._frame_s = frame_s
         self._vocabulary = vocabulary
+        self._subwords = analyses
         self._pronunciations: dict[str, list[tuple[int, ...]]] = {}
         self._analyses: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = {}
 
@@ -457,7 +460,8 @@ class _Language:
             {token: i for i, token in enumerate(recogniser._tokens)},
             # The network's subsampling: four feature frames become one.
             4 * frontend.frame_shift / frontend.sample_rate,
-            _read_vocabulary(folder),
+            read_vocabulary(folder),
+            read_subwords(folder),
         )
 
     def segment(self, part: Stretch, hypotheses: Sequence[Hypothesis]) -> Segment:
@@ -589,10 +593,13 @@ class _Language:
         return self._pronunciations[word]
 
     def _analysed(self, word: str, marked: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """Category and gloss of each subword, where the segmenter cuts the word the same way.
+        """Category and gloss of each subword, from the model's table or by the segmenter.
 
-        Where it does not, the root's category still says what kind of word it is.
+        Where the latter cuts the word differently, the root's category still says what kind of word
+        it is.
         """
+        if self._subwords is not None:
+            return tuple(self._subwords.get(piece, ("other", "")) for piece in marked)
         from uyir.grammar.segment import load_segmenter
 
         if marked not in self._analyses:
@@ -619,21 +626,6 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ModelError(f"{path}: want a JSON object")
     return values
-
-
-def _read_vocabulary(folder: Path) -> Optional[frozenset[str]]:
-    """The words of the language model's training text, one a line, if the folder has them."""
-    import lzma
-
-    plain, packed = folder / "vocabulary.txt", folder / "vocabulary.txt.xz"
-    try:
-        if packed.is_file():
-            return frozenset(lzma.decompress(packed.read_bytes()).decode("utf-8").split())
-        if plain.is_file():
-            return frozenset(plain.read_text(encoding="utf-8").split())
-    except (OSError, UnicodeDecodeError, lzma.LZMAError) as error:
-        raise ModelError(f"{packed if packed.is_file() else plain}: damaged: {error}") from None
-    return None
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -3,23 +3,27 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-from click.testing import CliRunner
 from uyir.asr.checkpoint import save_model
 from uyir.asr.model import CtcModel, ModelConfig
-from uyir.decode.commands import transcribe as command
 from uyir.decode.engines import SearchOptions, why_not
 from uyir.decode.graph import Graph, file_sha256
+from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.decode.transcribe import find_model, load
+from uyir.grammar.join import bare
+from uyir.grammar.join import join as joined
 from uyir.grammar.script import NORMALISER_VERSION
+from uyir.grammar.segment import Segmentation, Subword
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import Symbols, tokens_table
 
+from uyir.cli import main
 from uyir.errors import AudioError, DataError, GraphError, ModelError
 
 RATE = 16000
@@ -28,12 +32,6 @@ WORDS = {
     "ta": [(("படி+", "+த்த்+", "+ஆன்"), (0, 4, 5)), (("வா",), (0,))],
     "kn": [(("ಮನೆ",), (0,)), (("ಬಾ",), (0,))],
 }
-
-
-def joined(pieces, language):
-    from uyir.grammar.join import join
-
-    return join(pieces, language)
 
 
 def phones_of(word, language):
@@ -94,7 +92,18 @@ def make_model(folder: Path) -> Path:
         )
         graph.save(home / "HLG.safetensors")
         (home / "meta.json").write_text(json.dumps({"normaliser": NORMALISER_VERSION}))
-    (folder / "ta" / "vocabulary.txt").write_text("வா\n", encoding="utf-8")
+    write_vocabulary(folder / "ta", ["வா"])
+    for language, entries in WORDS.items():
+        cut = [
+            Segmentation(
+                joined(pieces, language),
+                tuple(Subword(bare(p), p, "verbs", f"gloss {i}") for i, p in enumerate(pieces)),
+                True,
+                0.0,
+            )
+            for pieces, _ in entries
+        ]
+        write_subwords(folder / language, [(c, 1) for c in cut], {p for e in entries for p in e[0]})
     return folder
 
 
@@ -149,6 +158,11 @@ def test_words_times_subwords_and_oov(model, engine):
     assert first.start < first.end <= second.start < second.end <= found.duration
     assert first.confidence == pytest.approx(0.9, abs=0.01)
     assert (first.oov, second.oov) == (True, False)
+    assert [(s.form, s.category, s.gloss) for s in first.subwords] == [
+        ("படி", "verbs", "gloss 0"),
+        ("த்த்", "verbs", "gloss 1"),
+        ("ஆன்", "verbs", "gloss 2"),
+    ]
     assert found.segments[0].final
     assert (found.engine, found.model, found.normaliser) == (engine, "toy", NORMALISER_VERSION)
 
@@ -159,6 +173,25 @@ def test_oov_is_unknown_without_a_vocabulary(model):
     (found,) = recogniser.transcribe([noise(1.2)], "kn")
     assert found.text == "ಮನೆ"
     assert found.words[0].oov is None
+
+
+def test_without_a_table_the_segmenter_says_what_the_pieces_are(model, tmp_path, monkeypatch):
+    class Stub:
+        def segment(self, word):
+            root, ending = Subword("படி", "படி+", "verbs", "study"), Subword("", "+x", "verbs", "y")
+            return Segmentation(word, (root, ending), True, 0.0)
+
+    monkeypatch.setattr("uyir.grammar.segment.load_segmenter", lambda language: Stub())
+    shutil.copytree(model, tmp_path / "bare")
+    (tmp_path / "bare" / "ta" / "subwords.tsv.xz").unlink()
+    recogniser = load(tmp_path / "bare")
+    recogniser.log_probs = Speaking("ta", [("படித்தான்", 5)], 40)
+    (found,) = recogniser.transcribe([noise(1.6)], "ta")
+    assert [(s.category, s.gloss) for s in found.words[0].subwords] == [
+        ("verbs", "study"),
+        ("verbs", ""),
+        ("verbs", ""),
+    ]
 
 
 def test_nbest_texts_stand_in_the_segment(model, engine):
@@ -240,8 +273,6 @@ def test_nan_from_the_network_fails_that_recording_alone(model):
 
 
 def test_errors_of_the_model_folder_name_the_file(model, tmp_path):
-    import shutil
-
     for name in ("config.json", "tokens.txt", "model.safetensors"):
         broken = tmp_path / f"no-{name}"
         shutil.copytree(model, broken)
@@ -252,6 +283,12 @@ def test_errors_of_the_model_folder_name_the_file(model, tmp_path):
         broken = tmp_path / f"no-{name}"
         shutil.copytree(model, broken)
         (broken / "ta" / name).unlink()
+        with pytest.raises(ModelError, match=name):
+            load(broken).transcribe([noise(0.5)], "ta")
+    for name in ("subwords.tsv.xz", "vocabulary.txt.xz"):
+        broken = tmp_path / f"damaged-{name}"
+        shutil.copytree(model, broken)
+        (broken / "ta" / name).write_bytes(b"not xz")
         with pytest.raises(ModelError, match=name):
             load(broken).transcribe([noise(0.5)], "ta")
     broken = tmp_path / "damaged"
@@ -288,26 +325,32 @@ def recordings(tmp_path):
     return folder
 
 
-def run(*arguments, expect=0):
-    result = CliRunner().invoke(command, [str(a) for a in arguments], standalone_mode=False)
-    if result.exception is not None:
-        raise result.exception
-    assert result.return_value == expect, result.stderr
-    return result
+@pytest.fixture
+def run(capsys):
+    """Runs `uyir transcribe` as the shell would; gives what it wrote to stdout and stderr."""
+
+    def go(*arguments, expect=0):
+        capsys.readouterr()
+        code = main(["transcribe", *map(str, arguments)])
+        out = capsys.readouterr()
+        assert code == expect, out.err
+        return out
+
+    return go
 
 
-def test_text_on_stdout_names_the_file_if_there_are_several(model, recordings):
-    one = run("-l", "ta", "--model", model, recordings / "a.wav").stdout
+def test_text_on_stdout_names_the_file_if_there_are_several(run, model, recordings):
+    one = run("-l", "ta", "--model", model, recordings / "a.wav").out
     assert "\t" not in one and one.endswith("\n")
-    several = run("-l", "ta", "--model", model, recordings).stdout.splitlines()
+    several = run("-l", "ta", "--model", model, recordings).out.splitlines()
     assert [line.split("\t")[0] for line in several] == [
         str(recordings / name) for name in ("a.wav", "stereo.wav", "deep/a.flac")
     ]
     assert several[0].split("\t")[1] == one.strip()
 
 
-def test_json_lines_have_the_documented_keys(model, recordings):
-    out = run("-l", "ta", "--model", model, "--json", "--nbest", "2", recordings).stdout
+def test_json_lines_have_the_documented_keys(run, model, recordings):
+    out = run("-l", "ta", "--model", model, "--json", "--nbest", "2", recordings).out
     objects = [json.loads(line) for line in out.splitlines()]
     assert len(objects) == 3
     documented = (Path(__file__).parents[2] / "decode" / "README.md").read_text(encoding="utf-8")
@@ -338,7 +381,7 @@ def test_json_lines_have_the_documented_keys(model, recordings):
         assert all(f"`{key}`" in documented for key in keys)
 
 
-def test_every_format_is_written_and_names_mirror_the_tree(model, recordings, tmp_path):
+def test_every_format_is_written_and_names_mirror_the_tree(run, model, recordings, tmp_path):
     out = tmp_path / "out"
     run("-l", "ta", "--model", model, "-o", out, "-f", "all", recordings)
     have = sorted(str(p.relative_to(out)) for p in out.rglob("*") if p.is_file())
@@ -351,7 +394,7 @@ def test_every_format_is_written_and_names_mirror_the_tree(model, recordings, tm
         assert (out / name).read_bytes() == (again / name).read_bytes()
 
 
-def test_bad_inputs_are_named_and_the_others_done(model, recordings, tmp_path):
+def test_bad_inputs_are_named_and_the_others_done(run, model, recordings, tmp_path):
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "empty.wav").write_bytes(b"")
@@ -383,14 +426,14 @@ def test_bad_inputs_are_named_and_the_others_done(model, recordings, tmp_path):
         "hollow",
         "missing.wav",
     ):
-        lines = [line for line in result.stderr.splitlines() if name in line]
-        assert len(lines) == 1, (name, result.stderr)
-    assert "Traceback" not in result.stderr
-    assert str(recordings / "a.wav") in result.stdout
-    assert "1 of 8 done" in result.stderr
+        lines = [line for line in result.err.splitlines() if name in line]
+        assert len(lines) == 1, (name, result.err)
+    assert "Traceback" not in result.err
+    assert str(recordings / "a.wav") in result.out
+    assert "1 of 8 done" in result.err
 
 
-def test_an_unreadable_folder_is_named(model, recordings, monkeypatch):
+def test_an_unreadable_folder_is_named(run, model, recordings, monkeypatch):
     real = os.scandir
 
     def scandir(path="."):
@@ -400,11 +443,11 @@ def test_an_unreadable_folder_is_named(model, recordings, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", scandir)
     result = run("-l", "ta", "--model", model, recordings, expect=1)
-    assert "deep: Permission denied" in result.stderr
-    assert len(result.stdout.splitlines()) == 2
+    assert "deep: Permission denied" in result.err
+    assert len(result.out.splitlines()) == 2
 
 
-def test_wrong_usage_has_exit_code_2(model, recordings):
+def test_wrong_usage_has_exit_code_2(run, model, recordings):
     for arguments in (
         ["-l", "xx"],
         ["-l", "ta", "-f", "docx"],
@@ -412,23 +455,20 @@ def test_wrong_usage_has_exit_code_2(model, recordings):
         ["-l", "ta", "--engine", "julius"],
         [],
     ):
-        result = CliRunner().invoke(
-            command, [*arguments, "--model", str(model), str(recordings / "a.wav")]
-        )
-        assert result.exit_code == 2, arguments
+        run(*arguments, "--model", model, recordings / "a.wav", expect=2)
 
 
-def test_silence_is_flagged_and_no_failure(model, tmp_path):
+def test_silence_is_flagged_and_no_failure(run, model, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", np.zeros(2 * RATE, dtype=np.float32), RATE)
     result = run("-l", "ta", "--model", model, "--json", tmp_path / "quiet.wav")
-    found = json.loads(result.stdout)
+    found = json.loads(result.out)
     assert found["no_speech"] is True and found["text"] == "" and found["error"] is None
-    assert "no speech" in result.stderr
+    assert "no speech" in result.err
 
 
-def test_names_with_control_characters_are_escaped(model, tmp_path):
+def test_names_with_control_characters_are_escaped(run, model, tmp_path):
     result = run("-l", "ta", "--model", model, tmp_path / "a\x1b[31m.wav", expect=1)
-    assert "\x1b" not in result.stderr and "\\x1b[31m.wav" in result.stderr
+    assert "\x1b" not in result.err and "\\x1b[31m.wav" in result.err
 
 
 def test_audio_error_class_is_the_readers(tmp_path):
