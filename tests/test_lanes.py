@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = ("bash", "dirname", "sed", "grep", "tail", "tr", "tee", "mkdir", "make", "touch", "sh")
+TOOLS = tuple("bash dirname sed grep tail tr tee mkdir make touch sh awk sort".split())
 
 
 def script(path: Path, text: str) -> Path:
@@ -91,6 +91,8 @@ def test_unknown_lane_is_a_usage_error(project: Path) -> None:
 
 PASSING = """
 echo "SKIPPED [1] tests/x.py:3: espeak-ng is not installed"
+echo "SKIPPED [2] tests/y.py:7: could not import 'k2': No module named 'k2'"
+echo "SKIPPED [3] tests/a/z.py:17: espeak-ng is not installed"
 echo "==== 3 passed, 1 skipped in 0.10s ===="
 """
 
@@ -107,9 +109,11 @@ def test_both_lanes_run_and_skipped_tests_are_named(project: Path) -> None:
     summary = done.stdout.split("== lanes ==\n")[1].splitlines()
     assert summary == [
         "lane main: passed:  3 passed, 1 skipped in 0.10s ",
-        "lane main:   SKIPPED [1] tests/x.py:3: espeak-ng is not installed",
+        "lane main:   4 skipped: espeak-ng is not installed",
+        "lane main:   2 skipped: could not import 'k2': No module named 'k2'",
         "lane k2: passed:  4 passed, 1 skipped in 0.10s ",
-        "lane k2:   SKIPPED [1] tests/x.py:3: espeak-ng is not installed",
+        "lane k2:   4 skipped: espeak-ng is not installed",
+        "lane k2:   2 skipped: could not import 'k2': No module named 'k2'",
     ]
 
 
