@@ -49,7 +49,10 @@ check-data:
 check-types:
 	@echo "[check] mypy --strict" >&2
 	@.venv/bin/python .ci/link_packages.py .stamps/typed
-	@cd .stamps/typed && MYPYPATH=$$PWD ../../.venv/bin/mypy --config-file ../../pyproject.toml -p uyir
+	@cd .stamps/typed && export MYPYPATH=$$PWD && \
+	  ../../.venv/bin/mypy --config-file ../../pyproject.toml -p uyir && \
+	  ../../.venv/bin/mypy --config-file ../../pyproject.toml ../../.ci/*.py ../../benchmarks/*.py \
+	    ../../recipes/*/*.py
 
 format: .venv/.installed-test
 	@.venv/bin/ruff check --quiet --fix .
