@@ -16,7 +16,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from uyir.grammar.lists import LANGUAGE_DATA, Row, read_table
 from uyir.grammar.script import HIATUS, Script, compose, decompose, load_script
@@ -95,8 +95,7 @@ class OpenRow:
     min_letters: int
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """A state of the expanded automaton.
 
     `rules` are the seam rules (by index) that the piece on the left could undergo here; `rule` is
@@ -108,8 +107,7 @@ class State:
     rule: Optional[int]
 
 
-@dataclass(frozen=True)
-class Arc:
+class Arc(NamedTuple):
     """A surface piece between two states; `entry` is the list line it comes from (an index)."""
 
     letters: str
@@ -416,6 +414,7 @@ class _Expansion:
         self._right: dict[str, frozenset[int]] = {}
         self._relevant: dict[str, list[int]] = {}
         self._known_states = {*lists.after, *lists.includes}
+        self._landings: dict[tuple[str, str], list[tuple[str, int]]] = {}
 
     def right_fits(self, letters: str) -> frozenset[int]:
         """The seam rules whose right side fits the beginning of a piece."""
@@ -449,6 +448,12 @@ class _Expansion:
 
     def landings(self, letters: str, name: str, entry: Entry) -> list[tuple[str, int]]:
         """How a left piece may be changed at a list state: (surface letters, state)."""
+        found = self._landings.get((letters, name))
+        if found is None:
+            found = self._landings[letters, name] = self._land(letters, name, entry)
+        return found
+
+    def _land(self, letters: str, name: str, entry: Entry) -> list[tuple[str, int]]:
         if name == END_OF_WORD:
             return [(letters, Grammar.END)]
         if name not in self._known_states and not (
@@ -478,10 +483,12 @@ class _Expansion:
         possible = set(state.rules)
         for number in self.lists.leaving(state.name):
             entry = self.lists.entries[number]
+            weight = PIECE_COST + entry.weight
             for underlying, following in self.lists.shapes(number):
-                fits = self.right_fits(underlying) & possible
-                if (min(fits) if fits else None) != state.rule:
-                    continue
+                if possible:
+                    fits = self.right_fits(underlying) & possible
+                    if (min(fits) if fits else None) != state.rule:
+                        continue
                 letters = underlying
                 if state.rule is not None:
                     rule = self.rules[state.rule]
@@ -491,10 +498,9 @@ class _Expansion:
                     for surface, target in self.landings(letters, name, entry):
                         if not surface:
                             continue
-                        arc = Arc(surface, target, PIECE_COST + entry.weight, number)
                         known = best.get((surface, target))
-                        if known is None or arc.weight < known.weight:
-                            best[surface, target] = arc
+                        if known is None or weight < known.weight:
+                            best[surface, target] = Arc(surface, target, weight, number)
         return list(best.values())
 
 
@@ -512,6 +518,8 @@ def _trim(expansion: _Expansion) -> tuple[list[State], list[list[Arc]]]:
                 alive.add(source)
                 stack.append(source)
     keep = [i for i in range(len(expansion.states)) if i in alive or i == Grammar.START]
+    if len(keep) == len(expansion.states):
+        return expansion.states, expansion.arcs
     number = {old: new for new, old in enumerate(keep)}
     states = [expansion.states[i] for i in keep]
     arcs = [
