@@ -15,8 +15,10 @@ import os
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
@@ -214,26 +216,27 @@ def tidy(samples: np.ndarray, rate: int, phones: int) -> Optional[np.ndarray]:
     return np.clip(np.round(resampled), -32768, 32767).astype("<i2")
 
 
-_ESPEAK: Optional[Espeak] = None
+Task = tuple[Path, list[Sentence], list[str], str, Optional[Path]]
 
 
-def _start_process(folder: Optional[Path]) -> None:
-    global _ESPEAK
-    _ESPEAK = Espeak(folder)
+@lru_cache(maxsize=1)
+def _espeak(folder: Optional[Path]) -> Espeak:
+    """This process's engine. Not a pool's initialiser: a pool whose initialiser fails hangs."""
+    return Espeak(folder)
 
 
-def _speak_shard(task: tuple[Path, list[Sentence], list[str], str]) -> tuple[int, int, int]:
+def _speak_shard(task: Task) -> tuple[int, int, int]:
     """Speak one shard; returns utterances, dropped ones, samples."""
-    shard, sentences, names, seed = task
-    assert _ESPEAK is not None  # set by the pool's initialiser
+    shard, sentences, names, seed, folder = task
+    engine = _espeak(folder)
     offset = dropped = 0
     lines = []
     part = shard.with_suffix(".part")
     with part.open("wb") as file:
         for sentence in sentences:
             voicing = voicing_of(sentence, names, seed)
-            spoken = _ESPEAK.speak(sentence.language, voicing)
-            samples = tidy(spoken, _ESPEAK.rate, len(sentence.phones.split()))
+            spoken = engine.speak(sentence.language, voicing)
+            samples = tidy(spoken, engine.rate, len(sentence.phones.split()))
             if samples is None:
                 dropped += 1
                 continue
@@ -263,7 +266,7 @@ def synthesise(arguments: argparse.Namespace) -> None:
         for start in range(0, len(sentences), arguments.shard):
             shard = out / f"part-{copy:02d}-{start // arguments.shard:05d}.i16"
             chosen = sentences[start : start + arguments.shard]
-            tasks.append((shard, chosen, names, f"{arguments.seed}.{copy}"))
+            tasks.append((shard, chosen, names, f"{arguments.seed}.{copy}", arguments.espeak))
     missing = [task for task in tasks if not task[0].with_suffix(".tsv").exists()]
     print(
         f"{len(sentences)} sentences x {arguments.copies}, {len(names)} voices, "
@@ -272,21 +275,23 @@ def synthesise(arguments: argparse.Namespace) -> None:
     )
     began = last = time.monotonic()
     spoken = dropped = samples = 0
-    # Spawned, not forked: libespeak-ng starts fresh in each process.
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(arguments.workers, _start_process, (arguments.espeak,)) as pool:
-        for number, counts in enumerate(pool.imap_unordered(_speak_shard, missing), start=1):
-            spoken, dropped, samples = (
-                spoken + counts[0],
-                dropped + counts[1],
-                samples + counts[2],
-            )
+    with ExitStack() as stack:
+        results: Iterable[tuple[int, int, int]]
+        if arguments.workers == 1:
+            results = map(_speak_shard, missing)
+        else:
+            # Spawned, not forked: libespeak-ng starts fresh in each process.
+            context = multiprocessing.get_context("spawn")
+            pool = stack.enter_context(context.Pool(arguments.workers))
+            results = pool.imap_unordered(_speak_shard, missing)
+        for number, counts in enumerate(results, start=1):
+            spoken, dropped, samples = spoken + counts[0], dropped + counts[1], samples + counts[2]
             if time.monotonic() - last > 10 or number == len(missing):
                 last = time.monotonic()
                 hours = samples / RATE / 3600
                 print(
-                    f"{number}/{len(missing)} shards, {hours:.2f} h, {dropped} dropped, "
-                    f"{hours * 3600 / (last - began):.0f} x real time",
+                    f"{number}/{len(missing)} shards, {spoken} utterances, {hours:.2f} h, "
+                    f"{dropped} dropped, {hours * 3600 / (last - began):.0f} x real time",
                     file=sys.stderr,
                     flush=True,
                 )
