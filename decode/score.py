@@ -15,8 +15,9 @@ import json
 import re
 import sys
 import unicodedata
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -142,25 +143,30 @@ def _counts(counts: Counts) -> dict[str, int]:
     }
 
 
-def align_counts(ref: Sequence[Hashable], hyp: Sequence[Hashable]) -> Counts:
+def align_counts(ref: Sequence[str], hyp: Sequence[str]) -> Counts:
     """Count the errors between two sequences of units at least cost."""
     import kaldialign
 
     # What is equal at both ends stays aligned in some best alignment: the rest is quickly done.
-    begin, end, other = 0, len(ref), len(hyp)
-    while begin < end and begin < other and ref[begin] == hyp[begin]:
-        begin += 1
-    while end > begin and other > begin and ref[end - 1] == hyp[other - 1]:
-        end, other = end - 1, other - 1
+    begin = _common(min(len(ref), len(hyp)), lambda n: ref[:n] == hyp[:n])
+    tail = _common(min(len(ref), len(hyp)) - begin, lambda n: ref[-n:] == hyp[-n:])
+    end, other = len(ref) - tail, len(hyp) - tail
     if begin in (end, other):
         return Counts(len(ref), 0, end - begin, other - begin)
-    numbers: dict[Hashable, int] = {}
-    middle, rival = (
-        [numbers.setdefault(unit, len(numbers)) for unit in units]
-        for units in (ref[begin:end], hyp[begin:other])
-    )
-    found = kaldialign.edit_distance(middle, rival)
+    found = kaldialign.edit_distance(ref[begin:end], hyp[begin:other])
     return Counts(len(ref), found["sub"], found["del"], found["ins"])
+
+
+def _common(most: int, equal: Callable[[int], bool]) -> int:
+    """The greatest n up to ``most`` with equal(n), which holds for all lesser n: bisected."""
+    low = 0
+    while low < most:
+        middle = (low + most + 1) // 2
+        if equal(middle):
+            low = middle
+        else:
+            most = middle - 1
+    return low
 
 
 def graphemes(text: str) -> list[str]:
@@ -170,16 +176,37 @@ def graphemes(text: str) -> list[str]:
     ['கை', ' ', 'க்', 'ஷ']
     """
     out: list[str] = []
-    for char in text:
+    for word in text.split(" "):
+        out.extend(_clusters(word))
+        out.append(" ")
+    out.pop()
+    return out
+
+
+# Running text repeats its words, so what is done to a word is remembered.
+@lru_cache(maxsize=1 << 18)
+def _clusters(word: str) -> tuple[str, ...]:
+    out: list[str] = []
+    for char in word:
         if out and (unicodedata.category(char)[0] == "M" or char in "\u200c\u200d"):
             out[-1] += char
         else:
             out.append(char)
-    return out
+    return tuple(out)
+
+
+@lru_cache(maxsize=1 << 18)
+def _normal(word: str, language: str) -> str:
+    return normalise(word, language)
+
+
+def normalise_words(text: str, language: str) -> str:
+    """`grammar.script.normalise`, which never looks beyond a word, word by word."""
+    return " ".join(filter(None, (_normal(word, language) for word in text.split())))
 
 
 class _Tally:
-    """Adds up pairs; a pair seen before costs nothing."""
+    """Adds up pairs."""
 
     def __init__(self) -> None:
         self.utterances = self.wrong = 0
@@ -221,7 +248,7 @@ def score_pairs(
     tally = _Tally()
     for ref, hyp in pairs:
         if normalised:
-            ref, hyp = normalise(ref, language), normalise(hyp, language)
+            ref, hyp = normalise_words(ref, language), normalise_words(hyp, language)
         tally.add(count_pair(" ".join(ref.split()), " ".join(hyp.split())))
     return tally.score()
 
@@ -247,7 +274,7 @@ def compare(
         ref, hyp = " ".join(text.split()), " ".join(hyps.get(name, "").split())
         counts = count_pair(ref, hyp)
         raw.add(counts)
-        plain_ref, plain_hyp = normalise(ref, language), normalise(hyp, language)
+        plain_ref, plain_hyp = normalise_words(ref, language), normalise_words(hyp, language)
         if (plain_ref, plain_hyp) != (ref, hyp):
             counts = count_pair(plain_ref, plain_hyp)
         normalised.add(counts)

@@ -14,10 +14,12 @@ from uyir.decode.score import (
     align_counts,
     compare,
     graphemes,
+    normalise_words,
     read_texts,
     score_files,
     score_pairs,
 )
+from uyir.grammar.script import normalise
 
 from uyir.cli import main
 from uyir.errors import DataError
@@ -147,6 +149,14 @@ def test_empty_references_have_a_stated_rate():
     assert score_pairs([("", "அவன் வந்தான்")], "ta").wer == 2.0
     assert score_pairs([(TA, "")], "ta").words == Counts(4, 0, 4, 0)
     assert score_pairs([], "ta").wer == 0.0
+
+
+def test_normalising_by_words_is_normalising():
+    rng = random.Random(4)
+    alphabet = "கிா் \u200cABc1234.,'-_()\u0b94\u0b83ஒள\t" + "ಕಿ್ೕ"
+    for _ in range(2000):
+        text = "".join(rng.choices(alphabet, k=rng.randint(0, 20)))
+        assert normalise_words(text, "ta") == normalise(text, "ta"), ascii(text)
 
 
 def test_normalised_and_raw_are_both_given():
