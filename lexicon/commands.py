@@ -59,7 +59,7 @@ def _words(tokens: Iterable[str], language: str) -> Iterator[tuple[str, ...]]:
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines: word, phones, ipa.")
 @click.option("--explain", is_flag=True, help="Name the rules that fired.")
 @click.option("--variants", is_flag=True, help="All pronunciations with their costs, best first.")
-@click.option("--max-weight", default=3.0, show_default=True, help="Dearest rule for variants.")
+@click.option("--max-weight", default=3.0, show_default=True, help="Dearest optional rule.")
 @click.option(
     "--lexicon",
     type=click.Path(path_type=Path, dir_okay=False),

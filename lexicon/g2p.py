@@ -48,8 +48,8 @@ OPAQUE = "\uf8ff"
 #: Above this many letters a word gets its canonical pronunciation only: variants multiply by site.
 MAX_VARIANT_LETTERS = 200
 DEFAULT_LIMIT = 16
-#: Variants dearer than this are left out unless asked for.
-DEFAULT_MAX_WEIGHT = 3.0
+#: Dearer variants (dropped vowels, lenition) are left out unless asked for: they make graphs large.
+DEFAULT_MAX_WEIGHT = 2.0
 
 _PHONE_BASE = 0xE000
 
@@ -79,6 +79,11 @@ class Rule:
     right: tuple[str, ...]
     weight: Optional[float]  # None: obligatory
     pattern: re.Pattern[str]
+
+    @property
+    def sees_itself(self) -> bool:
+        """Whether what the rule changes may be left context of its next site."""
+        return any(char in chars for chars in self.left for char in self.source + self.target)
 
 
 def _pattern(source: str, left: Sequence[str], right: Sequence[str]) -> re.Pattern[str]:
@@ -295,8 +300,8 @@ class G2p:
                 if first not in partial.text:
                     continue
                 if rule.weight is None:
-                    text, count = rule.pattern.subn(rule.target, partial.text)
-                    if count:
+                    text = _everywhere(rule, partial.text)
+                    if text != partial.text:
                         fired = partial.rules
                         if rule.name not in fired:
                             fired = (*fired, rule.name)
@@ -337,33 +342,50 @@ class G2p:
         return word_transducer(self, letters, tokens, variants, max_weight)
 
 
+def _everywhere(rule: Rule, text: str) -> str:
+    """An obligatory rule applied from left to right."""
+    if not rule.sees_itself:
+        return rule.pattern.sub(rule.target, text)
+    match = rule.pattern.search(text)
+    while match is not None:
+        begin, end = match.span()
+        text = text[:begin] + rule.target + text[end:]
+        match = rule.pattern.search(text, begin + len(rule.target))
+    return text
+
+
 def _with_options(partials: Sequence[_Partial], rule: Rule, limit: int) -> list[_Partial]:
-    """Each partial derivation with an optional rule applied at every subset of its sites."""
-    out: dict[str, _Partial] = {}
+    """Each partial derivation with an optional rule applied at every subset of its sites.
 
-    def keep(new: _Partial) -> None:
-        old = out.get(new.text)
-        if old is None or new.weight < old.weight:
-            out[new.text] = new
-
+    Sites are visited from left to right, so that a left context is what earlier sites made of it.
+    """
     cost = rule.weight or 0.0
-    for partial in partials:
-        # Sites are tried from the right, so that earlier positions stay valid.
-        made = [partial]
-        for match in reversed(list(rule.pattern.finditer(partial.text))):
+    done: dict[str, _Partial] = {}
+    front = [(partial, 0) for partial in partials]
+    while front:
+        going: dict[tuple[str, int], _Partial] = {}
+        for partial, place in front:
+            match = rule.pattern.search(partial.text, place)
+            if match is None:
+                old = done.get(partial.text)
+                if old is None or partial.weight < old.weight:
+                    done[partial.text] = partial
+                continue
             begin, end = match.span()
-            made += [
-                _Partial(
-                    old.text[:begin] + rule.target + old.text[end:],
-                    old.weight + cost,
-                    (*old.rules, rule.name) if rule.name not in old.rules else old.rules,
-                )
-                for old in made
-            ]
-            made = sorted(made, key=lambda p: p.weight)[: 4 * limit]
-        for new in made:
-            keep(new)
-    return sorted(out.values(), key=lambda p: (p.weight, p.text))[: 4 * limit]
+            fired = partial.rules
+            if rule.name not in fired:
+                fired = (*fired, rule.name)
+            text = partial.text[:begin] + rule.target + partial.text[end:]
+            for new, after in (
+                (partial, begin + 1),
+                (_Partial(text, partial.weight + cost, fired), begin + len(rule.target)),
+            ):
+                known = going.get((new.text, after))
+                if known is None or new.weight < known.weight:
+                    going[new.text, after] = new
+        ranked = sorted(going.items(), key=lambda item: (item[1].weight, item[0]))
+        front = [(partial, place) for (_, place), partial in ranked[: 4 * limit]]
+    return sorted(done.values(), key=lambda p: (p.weight, p.text))[: 4 * limit]
 
 
 @cache

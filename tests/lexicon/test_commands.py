@@ -42,7 +42,7 @@ def test_json_has_an_object_a_word() -> None:
 
 
 def test_variants_and_rules() -> None:
-    result = run("-l", "kn", "--variants", "--explain", "ಹೃದಯ")
+    result = run("-l", "kn", "--variants", "--max-weight", "2", "--explain", "ಹೃದಯ")
     cells = [line.split("\t") for line in result.stdout.splitlines()]
     assert [(c[1], c[3]) for c in cells] == [("h r i d a y a", "0"), ("h r u d a y a", "0.7")]
     assert "vocalic_r" in cells[0][4] and "vocalic_r_u" in cells[1][4]

@@ -72,7 +72,12 @@ def test_variants_are_weighted_and_limited() -> None:
     assert made[("m", "a", "r", "a", "m")] == 0
     assert made[("m", "a", "r", "a~")] == 1.5
     assert [p.phones for p in g2p.pronounce("மரம்", max_weight=1.0)] == [("m", "a", "r", "a", "m")]
-    assert len(g2p.pronounce("பகவதிபகவதிபகவதி", limit=3)) == 3
+    assert len(g2p.pronounce("பகவதிபகவதிபகவதி", max_weight=3.0, limit=3)) == 3
+    made_dear = load_g2p("kn").pronounce("ಹುಡುಗರು", max_weight=3.0)
+    dear = {" ".join(p.phones): p.weight for p in made_dear}
+    assert dear["h u dx g a r u"] == 2.3 and "h u dx u g r u" in dear
+    # The vowels of two syllables in a row never drop together: no three consonants meet.
+    assert "h u dx g r u" not in dear
     assert "spoken_final_ai" in g2p.pronounce("மழை")[1].rules
 
 
