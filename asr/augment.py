@@ -183,7 +183,8 @@ def change_speed(
     """Play ``(N, S)`` at `speed` ``(N,)``, pitch and tempo alike, by cubic interpolation."""
     new_lengths = (lengths / speed).floor().long().clamp(min=1)
     total = int(new_lengths.max())
-    position = torch.arange(total, device=waves.device) * speed[:, None]
+    # In float32 the place of a sample half a minute in would be off by some hundredths.
+    position = torch.arange(total, device=waves.device) * speed.double()[:, None]
     base = position.floor()
     part = (position - base).to(waves.dtype)
     index = base.long()
