@@ -338,14 +338,17 @@ def _has(first: npt.NDArray[np.uint64], state: Ints, label: Ints) -> npt.NDArray
 def remove_epsilons(
     arcs: Arcs, strings: Sequence[tuple[int, ...]], num_words: int
 ) -> tuple[Arcs, tuple[tuple[int, ...], ...]]:
-    """An equivalent transducer whose only input epsilons lead into an end state without arcs.
+    """An equivalent transducer whose only input epsilons lead from the start into an end without arcs.
 
-    Words on epsilon arcs move onto the arc that follows; where that one has a word too, the two
-    become a string: olabel ``num_words + index`` into the returned strings. Words that no arc
-    follows stay on an epsilon arc into one end state. Of arcs equal but for the weight the cheapest
-    stays. Raises `GraphError` where epsilons make a cycle.
+    An epsilon p → q is taken out forward (p gets the arcs of q) or backward (what leads to p leads
+    to q, too), whichever makes fewer arcs. Backward it is for back-offs: a word's last arc then
+    leads to its history and to all that this backs off to, and no history needs copies of the
+    hundreds of arcs that leave a back-off state. Words on epsilons go along; where an arc then has
+    several they become a string: olabel ``num_words + index`` into the returned strings. Of arcs
+    equal but for the weight the cheapest stays. Raises `GraphError` where epsilons make a cycle.
     """
     table = _StringTable(strings, num_words)
+    arcs = _forward_where_cheaper(_with_own_start(arcs), table)
     eps = _select(arcs, arcs.ilabel == EPSILON)
     loud = _select(arcs, arcs.ilabel != EPSILON)
 
@@ -359,44 +362,50 @@ def remove_epsilons(
         p, cost = p[owner], cost[owner] + eps.weight[nxt]
         words = table.join(words[owner], eps.olabel[nxt])
         q = eps.target[nxt]
-        p, q, words, cost = _cheapest(p, q, words, cost)
+        fresh = _cheapest(arcs.num_states, p, q, words, np.zeros_like(p), cost)
+        p, q, words, cost = p[fresh], q[fresh], words[fresh], cost[fresh]
         found.append((p, q, words, cost))
     else:
         raise GraphError(f"more than {MAX_EPSILON_DEPTH} input epsilons follow one another")
-    p, q, words, cost = _cheapest(*(np.concatenate([part[i] for part in found]) for i in range(4)))
+    p, q, words = (np.concatenate([part[i] for part in found]) for i in range(3))
+    cost = np.concatenate([part[3] for part in found])
+    fresh = _cheapest(arcs.num_states, p, q, words, np.zeros_like(p), cost)
+    p, q, words, cost = p[fresh], q[fresh], words[fresh], cost[fresh]
 
-    over, owner = ranges(loud.offsets[q], loud.offsets[q + 1])
-    source = np.concatenate([loud.source, p[owner]])
+    # Forward from the start, which nothing enters; then backward: every arc into p has a twin into q.
+    first = np.flatnonzero(p == arcs.start)
+    over, opener = ranges(loud.offsets[q[first]], loud.offsets[q[first] + 1])
+    opener = first[opener]
+    source = np.concatenate([loud.source, p[opener]])
     target = np.concatenate([loud.target, loud.target[over]])
     ilabel = np.concatenate([loud.ilabel, loud.ilabel[over]])
-    olabel = np.concatenate([loud.olabel, table.join(words[owner], loud.olabel[over])])
-    weight = np.concatenate([loud.weight.astype(np.float64), cost[owner] + loud.weight[over]])
-
+    olabel = np.concatenate([loud.olabel, table.join(words[opener], loud.olabel[over])])
+    weight = np.concatenate(
+        [loud.weight.astype(np.float64), cost[opener] + loud.weight[over]], dtype=np.float64
+    )
+    order = np.argsort(target, kind="stable")
+    into = np.searchsorted(target[order], np.arange(arcs.num_states + 1))
+    before, owner = ranges(into[p], into[p + 1])
+    before = order[before]
+    source = np.concatenate([source, source[before]])
+    target = np.concatenate([target, q[owner]])
+    ilabel = np.concatenate([ilabel, ilabel[before]])
+    olabel = np.concatenate([olabel, table.join(olabel[before], words[owner])])
+    weight = np.concatenate([weight, weight[before] + cost[owner]])
     final = arcs.final.astype(np.float64)
-    ends = np.isfinite(arcs.final[q])
-    quiet = ends & (words == 0)
-    np.minimum.at(final, p[quiet], cost[quiet] + arcs.final[q[quiet]])
-    spoken = ends & (words != 0)
-    if spoken.any():
-        end = len(final)
-        final = np.append(final, 0.0)
+    ends = first[np.isfinite(arcs.final[q[first]])]
+    whole = cost[ends] + arcs.final[q[ends]]
+    quiet = words[ends] == 0
+    final[arcs.start] = min([final[arcs.start], *whole[quiet]])
+    if not quiet.all():
+        spoken = ends[~quiet]
         source = np.concatenate([source, p[spoken]])
-        target = np.concatenate([target, np.full(int(spoken.sum()), end)])
-        ilabel = np.concatenate([ilabel, np.zeros(int(spoken.sum()), dtype=np.int64)])
+        target = np.concatenate([target, np.full(len(spoken), len(final))])
+        ilabel = np.concatenate([ilabel, np.zeros(len(spoken), dtype=np.int64)])
         olabel = np.concatenate([olabel, words[spoken]])
-        weight = np.concatenate([weight, cost[spoken] + arcs.final[q[spoken]]])
-
-    order = np.lexsort((weight, olabel, ilabel, target, source))
-    source, target, ilabel, olabel, weight = (
-        x[order] for x in (source, target, ilabel, olabel, weight)
-    )
-    fresh = np.ones(len(source), dtype=bool)
-    fresh[1:] = (
-        (np.diff(source) != 0)
-        | (np.diff(target) != 0)
-        | (np.diff(ilabel) != 0)
-        | (np.diff(olabel) != 0)
-    )
+        weight = np.concatenate([weight, whole[~quiet]])
+        final = np.append(final, 0.0)
+    fresh = _cheapest(len(final), source, target, olabel, ilabel, weight)
     built = Arcs.build(
         source[fresh],
         target[fresh],
@@ -409,14 +418,77 @@ def remove_epsilons(
     return built.connected(), table.strings
 
 
+def _with_own_start(arcs: Arcs) -> Arcs:
+    """The same with a start state that no arc enters."""
+    if not (arcs.target == arcs.start).any():
+        return arcs
+    leaving = slice(int(arcs.offsets[arcs.start]), int(arcs.offsets[arcs.start + 1]))
+    count = leaving.stop - leaving.start
+    return Arcs.build(
+        np.concatenate([arcs.source, np.full(count, arcs.num_states)]),
+        np.concatenate([arcs.target, arcs.target[leaving]]),
+        np.concatenate([arcs.ilabel, arcs.ilabel[leaving]]),
+        np.concatenate([arcs.olabel, arcs.olabel[leaving]]),
+        np.concatenate([arcs.weight, arcs.weight[leaving]]),
+        arcs.num_states,
+        np.append(arcs.final, arcs.final[arcs.start]),
+    )
+
+
+def _forward_where_cheaper(arcs: Arcs, table: _StringTable) -> Arcs:
+    """Without the epsilons p → q where q has at most as many arcs out as p has in."""
+    for _ in range(MAX_EPSILON_DEPTH):
+        out = np.diff(arcs.offsets)
+        entering = np.bincount(arcs.target, minlength=arcs.num_states)
+        entering[arcs.start] = np.iinfo(np.int64).max
+        moving = (
+            (arcs.ilabel == EPSILON)
+            & (out[arcs.target] <= entering[arcs.source])
+            & (~np.isfinite(arcs.final[arcs.target]) | (arcs.olabel == 0))
+        )
+        # Not into a state that itself changes in this round.
+        changing = np.zeros(arcs.num_states, dtype=bool)
+        changing[arcs.source[moving]] = True
+        moving &= ~changing[arcs.target]
+        which = np.flatnonzero(moving)
+        if not len(which):
+            return arcs
+        at, to = arcs.source[which], arcs.target[which]
+        copies, owner = ranges(arcs.offsets[to], arcs.offsets[to + 1])
+        owner = which[owner]
+        final = arcs.final.copy()
+        np.minimum.at(final, at, arcs.weight[which] + final[to])
+        keep = ~moving
+        source = np.concatenate([arcs.source[keep], arcs.source[owner]])
+        target = np.concatenate([arcs.target[keep], arcs.target[copies]])
+        ilabel = np.concatenate([arcs.ilabel[keep], arcs.ilabel[copies]])
+        olabel = np.concatenate(
+            [arcs.olabel[keep], table.join(arcs.olabel[owner], arcs.olabel[copies])]
+        )
+        weight = np.concatenate([arcs.weight[keep], arcs.weight[owner] + arcs.weight[copies]])
+        fresh = _cheapest(arcs.num_states, source, target, olabel, ilabel, weight)
+        arcs = Arcs.build(
+            source[fresh],
+            target[fresh],
+            ilabel[fresh],
+            olabel[fresh],
+            weight[fresh],
+            arcs.start,
+            final,
+        )
+    raise GraphError(f"more than {MAX_EPSILON_DEPTH} input epsilons follow one another")
+
+
 def _cheapest(
-    p: Ints, q: Ints, words: Ints, cost: npt.NDArray[np.float64]
-) -> tuple[Ints, Ints, Ints, npt.NDArray[np.float64]]:
-    order = np.lexsort((cost, words, q, p))
-    p, q, words, cost = p[order], q[order], words[order], cost[order]
-    fresh = np.ones(len(p), dtype=bool)
-    fresh[1:] = (np.diff(p) != 0) | (np.diff(q) != 0) | (np.diff(words) != 0)
-    return p[fresh], q[fresh], words[fresh], cost[fresh]
+    states: int, source: Ints, target: Ints, olabel: Ints, ilabel: Ints, weight: Array
+) -> Ints:
+    """Places of the arcs that stay if of those equal but for the weight the cheapest does, sorted."""
+    ends = source * states + target
+    labels = ilabel * (int(olabel.max(initial=0)) + 1) + olabel
+    order = np.lexsort((weight, labels, ends))
+    fresh = np.ones(len(order), dtype=bool)
+    fresh[1:] = (np.diff(ends[order]) != 0) | (np.diff(labels[order]) != 0)
+    return order[fresh].astype(np.int64)
 
 
 class _StringTable:
@@ -708,11 +780,29 @@ class Graph:
         )
         if not graph.strings:
             return k2.Fsa(torch.from_numpy(table), torch.from_numpy(olabel.astype(np.int32)))
-        words: list[list[int]] = []
-        for word, lab in zip(olabel.tolist(), label.tolist()):
-            row = list(graph.expand(word)) if word > 0 else []
-            words.append([*row, -1] if lab == -1 else row)
-        return k2.Fsa(torch.from_numpy(table), k2.RaggedTensor(words, dtype=torch.int32))
+        return k2.Fsa(torch.from_numpy(table), graph._ragged(label, olabel))
+
+    def _ragged(self, label: Array, olabel: Array) -> Any:
+        """The words of each arc as a `k2.RaggedTensor` [arc][word], -1 last on final arcs."""
+        import k2
+        import torch
+
+        lengths = np.array([1, *map(len, self.strings)], dtype=np.int64)
+        starts = np.cumsum(lengths) - lengths
+        pool = np.array([0, *(word for string in self.strings for word in string)], dtype=np.int64)
+        string = np.maximum(olabel - self.num_words + 1, 0)
+        count = np.where(olabel > 0, lengths[string], 0)
+        closing = (label == -1).astype(np.int64)
+        places, owner = ranges(starts[string], starts[string] + count)
+        plain = np.where(string[owner] > 0, pool[places], olabel[owner])
+        splits = np.concatenate([[0], np.cumsum(count + closing)])
+        values = np.full(int(splits[-1]), -1, dtype=np.int32)
+        first, _ = ranges(splits[:-1], splits[:-1] + count)
+        values[first] = plain
+        shape = k2.ragged.create_ragged_shape2(
+            torch.from_numpy(splits.astype(np.int32)), None, len(values)
+        )
+        return k2.RaggedTensor(shape, torch.from_numpy(values))
 
     def _k2_arrays(self) -> tuple[Array, Array, Array, Array, Floats]:
         """Source, target, label, olabel, score of an epsilon-free HLG with k2's final arcs."""

@@ -1015,6 +1015,7 @@ def build_files(
     import json
 
     from uyir.decode.lm import read_arpa
+    from uyir.grammar.script import NORMALISER_VERSION
 
     words, tokens = Symbols.read(words_path), Symbols.read(tokens_path)
     model = None if lm_path is None else read_arpa(lm_path)
@@ -1026,6 +1027,7 @@ def build_files(
     meta = {
         "language": language,
         "builder": BUILDER_VERSION,
+        "normaliser": NORMALISER_VERSION,
         "tokens_sha256": file_sha256(tokens_path),
         "words_sha256": file_sha256(words_path),
         "lm_sha256": None if lm_path is None else file_sha256(lm_path),

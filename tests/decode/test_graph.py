@@ -331,6 +331,27 @@ def viterbi(graph: Graph, arcs: Arcs, log_probs: np.ndarray) -> float:
     return best
 
 
+def test_k2_words_of_every_arc() -> None:
+    k2 = pytest.importorskip("k2")
+    for seed in range(8):
+        graph = random_graph(seed, True).epsilon_free()
+        fsa = graph.to_k2()
+        source, target, label, olabel, score = graph._k2_arrays()
+        arcs = fsa.arcs.values()
+        assert arcs[:, 0].tolist() == source.tolist() and arcs[:, 1].tolist() == target.tolist()
+        assert arcs[:, 2].tolist() == label.tolist()
+        assert fsa.scores.tolist() == pytest.approx(score.tolist())
+        if isinstance(fsa.aux_labels, k2.RaggedTensor):
+            have = fsa.aux_labels.tolist()
+        else:
+            have = [[w] if w else [] for w in fsa.aux_labels.tolist()]
+        want = [
+            [*(graph.expand(w) if w > 0 else ()), *([-1] if at == -1 else [])]
+            for w, at in zip(olabel.tolist(), label.tolist())
+        ]
+        assert have == want
+
+
 @pytest.mark.parametrize("seed", range(6))
 def test_k2_finds_the_brute_force_best_path(seed: int) -> None:
     k2 = pytest.importorskip("k2")

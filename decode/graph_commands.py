@@ -1,0 +1,222 @@
+"""Commands on language models and graphs: `uyir lm`, `uyir graph`."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Optional
+
+import click
+
+from uyir import LANGUAGES
+from uyir.errors import UyirError
+
+language_option = click.option(
+    "--language", "-l", required=True, type=click.Choice(LANGUAGES), help="Language of the text."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="A JSON object on stdout.")
+table_option = click.option(
+    "--words", type=click.Path(path_type=Path), help="Word table: the vocabulary."
+)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> tuple[int, ...]:
+    try:
+        numbers = tuple(int(cell) for cell in value.split(",") if cell)
+    except ValueError:
+        raise click.BadParameter(f"want whole numbers with commas between, got {value!r}") from None
+    if any(n < 1 for n in numbers):
+        raise click.BadParameter("a count below 1")
+    return numbers
+
+
+@click.group()
+def lm() -> None:
+    """Train, prune and measure n-gram language models over marked subwords."""
+
+
+@lm.command()
+@click.argument("files", nargs=-1, required=True)
+@language_option
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="ARPA file.")
+@click.option("--order", type=click.IntRange(1, 9), default=3, show_default=True)
+@table_option
+@click.option(
+    "--min_counts",
+    default="",
+    callback=_numbers,
+    help="Least counts of 2-grams, 3-grams …, with commas; the last goes for the rest, too.",
+)
+@click.option(
+    "--prune",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Drop n-grams whose loss raises the perplexity by less than this fraction.",
+)
+@click.option("--max_ngrams", type=int, help="Prune as hard as it takes to have so many n-grams.")
+@json_option
+def train(
+    files: tuple[str, ...],
+    language: str,
+    out: Path,
+    order: int,
+    words: Optional[Path],
+    min_counts: tuple[int, ...],
+    prune: float,
+    max_ngrams: Optional[int],
+    as_json: bool,
+) -> None:
+    """Estimate a model (modified Kneser-Ney) from FILES: sentences of marked subwords, one a line.
+
+    FILES may be .gz or .xz, or `-`. Without --words the vocabulary is what the text has; with it,
+    every subword of the table has a probability and all others are unknown.
+    """
+    from uyir.decode.lm import Vocabulary, read_sentences
+    from uyir.decode.lm import train as estimate
+    from uyir.lexicon.symbols import Symbols
+
+    begun = time.monotonic()
+    vocabulary = Vocabulary() if words is None else Vocabulary.of_table(Symbols.read(words))
+    text = vocabulary.encode(read_sentences(files, language))
+    _say(f"{len(text):,} tokens of {len(vocabulary):,} kinds, {time.monotonic() - begun:.1f} s")
+    model = estimate(
+        text, vocabulary, order, min_counts=min_counts, prune=prune, max_ngrams=max_ngrams
+    )
+    try:
+        model.write_arpa(out)
+    except OSError as error:
+        raise UyirError(f"{out}: {error.strerror}") from None
+    seconds = time.monotonic() - begun
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    counts = [len(level) for level in model.orders]
+    _say(f"{out}: {counts} n-grams, {seconds:.1f} s, {peak:.2f} GB at most")
+    if as_json:
+        report = {
+            "tokens": len(text),
+            "vocabulary": len(vocabulary),
+            "ngrams": counts,
+            "seconds": round(seconds, 2),
+            "peak_memory_gb": round(peak, 3),
+        }
+        click.echo(json.dumps(report))
+
+
+@lm.command()
+@click.argument("arpa", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
+@language_option
+@json_option
+def perplexity(arpa: Path, files: tuple[str, ...], language: str, as_json: bool) -> None:
+    """Perplexity of the model ARPA on FILES: sentences of marked subwords, one a line.
+
+    By subword, by word, and by letter (with one for the space after each word), so that units of any
+    size compare. Unknown subwords are counted and left out.
+    """
+    from uyir.decode.lm import perplexity as measure
+    from uyir.decode.lm import read_arpa, read_sentences
+
+    found = measure(read_arpa(arpa), read_sentences(files, language), language).as_dict()
+    if as_json:
+        click.echo(json.dumps(found))
+    else:
+        for name, value in found.items():
+            click.echo(f"{name}\t{value:.4f}" if isinstance(value, float) else f"{name}\t{value}")
+
+
+@lm.command()
+@language_option
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Word table.")
+def words(language: str, out: Path) -> None:
+    """Write the word table of a language's grammar: every subword it can emit, and its splices."""
+    from uyir.decode.graph_build import word_table
+    from uyir.grammar.morphotactics import load_grammar, splice_states
+    from uyir.grammar.segment import load_segmenter
+
+    table = word_table(load_segmenter(language).pieces(), splice_states(load_grammar(language)))
+    try:
+        table.write(out)
+    except OSError as error:
+        raise UyirError(f"{out}: {error.strerror}") from None
+    _say(f"{out}: {len(table):,} symbols")
+
+
+@click.command()
+@language_option
+@click.option("--lm", "arpa", type=click.Path(path_type=Path), help="Language model (ARPA).")
+@click.option("--words", required=True, type=click.Path(path_type=Path), help="Word table.")
+@click.option("--tokens", required=True, type=click.Path(path_type=Path), help="Token table.")
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Folder.")
+@click.option("--no-lm", "no_lm", is_flag=True, help="Without a language model.")
+@click.option("--no-sg", "no_sg", is_flag=True, help="Without the subword grammar.")
+@click.option(
+    "--sg-scale", type=float, default=0.0, show_default=True, help="Weight of the grammar's costs."
+)
+@click.option("--no-variants", is_flag=True, help="Canonical pronunciations only.")
+@click.option(
+    "--splice_cost", type=float, default=12.0, show_default=True, help="Cost of an added root."
+)
+@click.option(
+    "--max_memory", type=float, default=6.0, show_default=True, help="Stop above so many GB."
+)
+@click.option(
+    "--max_states", type=int, default=30_000_000, show_default=True, help="Stop above so many."
+)
+@click.option("--k2", "for_k2", is_flag=True, help="Write HLG.pt for k2, too (needs k2).")
+@json_option
+def graph(
+    language: str,
+    arpa: Optional[Path],
+    words: Path,
+    tokens: Path,
+    out: Path,
+    no_lm: bool,
+    no_sg: bool,
+    sg_scale: float,
+    no_variants: bool,
+    splice_cost: float,
+    max_memory: float,
+    max_states: int,
+    for_k2: bool,
+    as_json: bool,
+) -> None:
+    """Build a decoding graph, H ∘ (L ∘ (SG ∩ LM)), into the folder given by --out.
+
+    Writes HLG.safetensors, which needs neither Pynini nor pickle to be read, and meta.json with a
+    report: states, arcs, epsilons, bytes, peak memory, seconds.
+    """
+    from uyir.decode.graph_build import Limits, build_files
+
+    if (arpa is None) != no_lm:
+        raise click.UsageError("give either --lm ARPA or --no-lm")
+    built, report = build_files(
+        language,
+        words,
+        tokens,
+        out,
+        lm_path=arpa,
+        use_grammar=not no_sg,
+        sg_scale=sg_scale,
+        variants=not no_variants,
+        splice_cost=splice_cost,
+        limits=Limits(max_states=max_states, max_memory=max_memory),
+        say=_say,
+    )
+    if for_k2:
+        try:
+            import torch
+
+            torch.save(built.to_k2().as_dict(), out / "HLG.pt")
+        except ImportError as error:
+            raise UyirError(f"HLG.pt was not written: k2 cannot be imported ({error})") from None
+        _say(f"{out / 'HLG.pt'}: {(out / 'HLG.pt').stat().st_size:,} bytes")
+    if as_json:
+        click.echo(json.dumps(report.as_dict()))
+    sys.stdout.flush()
