@@ -26,6 +26,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),
     "grammar": ("uyir.grammar.commands:grammar", "Compile, check, measure and explain a grammar."),
     "pronounce": ("uyir.lexicon.commands:pronounce", "Say how words are pronounced, by rule."),
+    "lm": ("uyir.decode.graph_commands:lm", "Estimate and measure subword language models."),
+    "graph": ("uyir.decode.graph_commands:graph", "Build HLG from a language model and a grammar."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
     "export": ("uyir.asr.commands:export", "Write a trained acoustic model as a model folder."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
