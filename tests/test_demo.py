@@ -79,7 +79,7 @@ def test_the_last_lines_are_the_rates() -> None:
         "ta": demo.Total(wer=0.05, cer=0.0123, words=74, novel=8, recognised=6),
         "kn": demo.Total(wer=0.1, cer=0.02, words=70, novel=8, recognised=7),
     }
-    found = demo.Demo((), totals, "kaldi", "m", audio_s=98.9, load_s=2.0, search_s=9.9, rtf=0.1)
+    found = demo.Demo((), totals, "kaldi", "m", 2, audio_s=98.9, load_s=2.0, search_s=9.9, rtf=0.1)
     assert demo.summary(found).splitlines()[-2:] == [
         "ta WER 0.050 CER 0.012",
         "kn WER 0.100 CER 0.020",

@@ -10,7 +10,7 @@ With ``--json`` one object; programs may rely on these keys:
   ``novel`` (reference words that are in no training text), ``recognised`` (those of them that were
   recognised), ``wer``, ``cer``};
 - ``totals``: language → {``wer``, ``cer``, ``words``, ``novel``, ``recognised``} (counts);
-- ``engine``, ``model``; ``audio_s``, ``load_s``, ``search_s`` in seconds; ``rtf``, seconds of search for
+- ``engine``, ``model``; ``threads``, the network's on the CPU; ``audio_s``, ``load_s``, ``search_s`` in seconds; ``rtf``, seconds of search for
   each second of audio.
 """
 
@@ -82,6 +82,7 @@ class Demo:
     totals: dict[str, Total]
     engine: str
     model: str
+    threads: int
     audio_s: float
     load_s: float
     search_s: float
@@ -116,6 +117,8 @@ def run(
     Raises `ModelError` or `EngineError` if that cannot be done here, and `AudioError` for a recording
     that has no transcript.
     """
+    import torch
+
     from uyir.decode.transcribe import load
 
     begin = time.perf_counter()
@@ -140,11 +143,13 @@ def run(
             mine.append(compare(item, transcript.text, pieces))
         utterances += mine
         totals[language] = total(mine)
+    recogniser.close()
     return Demo(
         utterances=tuple(utterances),
         totals=totals,
         engine=recogniser.engine,
         model=recogniser.folder.name,
+        threads=torch.get_num_threads(),
         audio_s=round(audio_s, 2),
         load_s=round(load_s, 2),
         search_s=round(search_s, 2),
@@ -218,7 +223,7 @@ def summary(found: Demo) -> str:
     lines.append(
         f"{len(found.utterances)} recordings, {found.audio_s:.1f} s of audio; engine {found.engine}, "
         f"model {found.model}; loading {found.load_s:.1f} s, recognising {found.search_s:.1f} s: "
-        f"{found.rtf:.3f} of real time on a CPU"
+        f"real-time factor {found.rtf:.3f} on a CPU, {found.threads} threads"
     )
     lines += [
         f"{language} WER {sums.wer:.3f} CER {sums.cer:.3f}"
