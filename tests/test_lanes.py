@@ -10,7 +10,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = tuple("bash dirname sed grep tail tr tee mkdir make touch sh awk sort".split())
+TOOLS = tuple(
+    [
+        "bash",
+        "dirname",
+        "sed",
+        "grep",
+        "tail",
+        "tr",
+        "tee",
+        "mkdir",
+        "make",
+        "touch",
+        "sh",
+        "awk",
+        "sort",
+    ]
+)
 
 
 def script(path: Path, text: str) -> Path:
