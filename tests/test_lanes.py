@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-TOOLS = tuple(
+TOOLS = "bash dirname sed grep tail tr tee mkdir make touch sh awk sort"
     [
         "bash",
         "dirname",
@@ -43,7 +43,7 @@ def project(tmp_path: Path) -> Path:
     shutil.copy(ROOT / ".ci" / "lane", tmp_path / ".ci" / "lane")
     (tmp_path / "Makefile").write_text("%/.installed-test:\n\t@:\n", encoding="utf-8")
     (tmp_path / "bin").mkdir()
-    for name in TOOLS:
+    for name in TOOLS.split():
         found = shutil.which(name)
         assert found, f"this test needs {name}"
         (tmp_path / "bin" / name).symlink_to(found)
