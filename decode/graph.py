@@ -362,14 +362,14 @@ def remove_epsilons(
         p, cost = p[owner], cost[owner] + eps.weight[nxt]
         words = table.join(words[owner], eps.olabel[nxt])
         q = eps.target[nxt]
-        fresh = _cheapest(arcs.num_states, p, q, words, np.zeros_like(p), cost)
+        fresh = cheapest(arcs.num_states, p, q, words, np.zeros_like(p), cost)
         p, q, words, cost = p[fresh], q[fresh], words[fresh], cost[fresh]
         found.append((p, q, words, cost))
     else:
         raise GraphError(f"more than {MAX_EPSILON_DEPTH} input epsilons follow one another")
     p, q, words = (np.concatenate([part[i] for part in found]) for i in range(3))
     cost = np.concatenate([part[3] for part in found])
-    fresh = _cheapest(arcs.num_states, p, q, words, np.zeros_like(p), cost)
+    fresh = cheapest(arcs.num_states, p, q, words, np.zeros_like(p), cost)
     p, q, words, cost = p[fresh], q[fresh], words[fresh], cost[fresh]
 
     # Forward from the start, which nothing enters; then backward: every arc into p has a twin into q.
@@ -405,7 +405,7 @@ def remove_epsilons(
         olabel = np.concatenate([olabel, words[spoken]])
         weight = np.concatenate([weight, whole[~quiet]])
         final = np.append(final, 0.0)
-    fresh = _cheapest(len(final), source, target, olabel, ilabel, weight)
+    fresh = cheapest(len(final), source, target, olabel, ilabel, weight)
     built = Arcs.build(
         source[fresh],
         target[fresh],
@@ -466,7 +466,7 @@ def _forward_where_cheaper(arcs: Arcs, table: _StringTable) -> Arcs:
             [arcs.olabel[keep], table.join(arcs.olabel[owner], arcs.olabel[copies])]
         )
         weight = np.concatenate([arcs.weight[keep], arcs.weight[owner] + arcs.weight[copies]])
-        fresh = _cheapest(arcs.num_states, source, target, olabel, ilabel, weight)
+        fresh = cheapest(arcs.num_states, source, target, olabel, ilabel, weight)
         arcs = Arcs.build(
             source[fresh],
             target[fresh],
@@ -479,7 +479,7 @@ def _forward_where_cheaper(arcs: Arcs, table: _StringTable) -> Arcs:
     raise GraphError(f"more than {MAX_EPSILON_DEPTH} input epsilons follow one another")
 
 
-def _cheapest(
+def cheapest(
     states: int, source: Ints, target: Ints, olabel: Ints, ilabel: Ints, weight: Array
 ) -> Ints:
     """Places of the arcs that stay if of those equal but for the weight the cheapest does, sorted."""

@@ -42,7 +42,7 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
-from uyir.decode.graph import Arcs, Graph, Splice, file_sha256, openfst_bytes, ranges
+from uyir.decode.graph import Arcs, Graph, Splice, cheapest, file_sha256, openfst_bytes, ranges
 from uyir.decode.lm import BOS, EOS, UNK, NgramModel, is_vocabulary
 from uyir.lexicon.symbols import EPSILON, WORD_END, Symbols
 
@@ -760,13 +760,21 @@ def _pull_back(arcs: Arcs) -> Arcs:
 
 def _dedupe(arcs: Arcs) -> Arcs:
     """Of arcs that differ in cost only, the cheapest."""
-    order = np.lexsort((arcs.weight, arcs.olabel, arcs.ilabel, arcs.target, arcs.source))
-    columns = [x[order] for x in (arcs.source, arcs.target, arcs.ilabel, arcs.olabel)]
-    fresh = np.ones(len(order), dtype=bool)
-    if len(order):
-        fresh[1:] = np.any([np.diff(c) != 0 for c in columns], axis=0)
-    source, target, ilabel, olabel = (c[fresh] for c in columns)
-    return Arcs(source, target, ilabel, olabel, arcs.weight[order][fresh], arcs.start, arcs.final)
+    fresh = cheapest(
+        arcs.num_states, arcs.source, arcs.target, arcs.olabel, arcs.ilabel, arcs.weight
+    )
+    if len(fresh) == arcs.num_arcs:
+        return arcs
+    fresh.sort()
+    return Arcs(
+        arcs.source[fresh],
+        arcs.target[fresh],
+        arcs.ilabel[fresh],
+        arcs.olabel[fresh],
+        arcs.weight[fresh],
+        arcs.start,
+        arcs.final,
+    )
 
 
 def merge_equal_states(arcs: Arcs, rounds: int = 100) -> Arcs:
@@ -797,46 +805,71 @@ def _merge_futures(arcs: Arcs) -> Arcs:
     if chosen is None:
         return arcs
     keep = chosen[arcs.source] == arcs.source
-    merged = Arcs.build(
+    return _renumbered(
+        chosen,
         arcs.source[keep],
-        chosen[arcs.target[keep]],
+        arcs.target[keep],
         arcs.ilabel[keep],
         arcs.olabel[keep],
         arcs.weight[keep],
-        int(chosen[arcs.start]),
+        arcs.start,
         arcs.final,
     )
-    return _dedupe(merged).connected()
 
 
 def _merge_pasts(arcs: Arcs) -> Arcs:
-    cheapest = np.full(arcs.num_states, np.inf, dtype=np.float32)
-    np.minimum.at(cheapest, arcs.target, arcs.weight)
-    cheapest[arcs.start] = 0.0
-    excess = _steps(arcs.weight - cheapest[arcs.target])
+    least = np.full(arcs.num_states, np.inf, dtype=np.float32)
+    np.minimum.at(least, arcs.target, arcs.weight)
+    least[arcs.start] = 0.0
     is_start = np.zeros(arcs.num_states, dtype=np.int64)
     is_start[arcs.start] = 1
-    columns = [arcs.source, arcs.ilabel, arcs.olabel, excess]
+    columns = [arcs.source, arcs.ilabel, arcs.olabel, _steps(arcs.weight - least[arcs.target])]
     chosen = _representatives(arcs.target, columns, is_start, arcs.num_states)
     if chosen is None:
         return arcs
     base = np.full(arcs.num_states, np.inf, dtype=np.float32)
-    np.minimum.at(base, chosen, cheapest)
+    np.minimum.at(base, chosen, least)
     # What entering a state cost above the cheapest of its group is paid on leaving it.
-    late = cheapest - base[chosen]
+    late = least - base[chosen]
     final = np.full(arcs.num_states, np.inf, dtype=np.float32)
     np.minimum.at(final, chosen, arcs.final + late)
+    return _renumbered(
+        chosen,
+        arcs.source,
+        arcs.target,
+        arcs.ilabel,
+        arcs.olabel,
+        arcs.weight + late[arcs.source] - late[arcs.target],
+        arcs.start,
+        final,
+    )
+
+
+def _renumbered(
+    chosen: Ints,
+    source: Ints,
+    target: Ints,
+    ilabel: Ints,
+    olabel: Ints,
+    weight: npt.NDArray[Any],
+    start: int,
+    final: npt.NDArray[Any],
+) -> Arcs:
+    """Arcs between chosen states, which get numbers without gaps; equal arcs once."""
+    stays = np.zeros(len(chosen), dtype=bool)
+    stays[chosen] = True
+    number = (np.cumsum(stays) - 1)[chosen]
     return _dedupe(
         Arcs.build(
-            chosen[arcs.source],
-            chosen[arcs.target],
-            arcs.ilabel,
-            arcs.olabel,
-            arcs.weight + late[arcs.source] - late[arcs.target],
-            arcs.start,
-            final,
+            number[source],
+            number[target],
+            ilabel,
+            olabel,
+            weight,
+            int(number[start]),
+            final[stays],
         )
-    ).connected()
+    )
 
 
 def _representatives(of: Ints, columns: Sequence[Ints], extra: Ints, states: int) -> Optional[Ints]:
@@ -846,26 +879,17 @@ def _representatives(of: Ints, columns: Sequence[Ints], extra: Ints, states: int
     to be equal. Sets are compared by two 64-bit hashes.
     """
     rng = np.random.default_rng(5)
-    order = np.lexsort((*reversed(columns), of))
-    owner = of[order]
-    fresh = np.ones(len(order), dtype=bool)
-    fresh[1:] = np.any(
-        [np.diff(of[order]) != 0, *(np.diff(c[order]) != 0 for c in columns)], axis=0
-    )
-    order, owner = order[fresh], owner[fresh]
     hashes = []
     for _ in range(2):
         odd = rng.integers(1, 1 << 62, size=len(columns) + 1, dtype=np.uint64) * np.uint64(2)
         odd += np.uint64(1)
-        mixed = np.zeros(len(order), dtype=np.uint64)
+        mixed = np.zeros(len(of), dtype=np.uint64)
         for column, factor in zip(columns, odd):
-            mixed = _scramble(mixed + column[order].astype(np.uint64) * factor)
+            mixed = _scramble(mixed + column.astype(np.uint64) * factor)
         total = _scramble(extra.astype(np.uint64) * odd[-1])
-        begins = np.flatnonzero(np.diff(owner, prepend=-1))
-        if len(begins):
-            total[owner[begins]] += np.add.reduceat(mixed, begins)
+        np.add.at(total, of, mixed)  # a sum, so that the order of arcs does not count
         hashes.append(total)
-    ranked = np.lexsort((np.arange(states), hashes[1], hashes[0]))
+    ranked = np.lexsort((hashes[1], hashes[0]))
     differs = np.ones(states, dtype=bool)
     differs[1:] = np.any([np.diff(h[ranked]) != 0 for h in hashes], axis=0)
     if differs.all():
