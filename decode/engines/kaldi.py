@@ -1,7 +1,7 @@
 """The `kaldi` engine: kaldi-decoder's token passing over an OpenFst graph, on a CPU.
 
 One-best goes through `FasterDecoder`; for n-best `LatticeSimpleDecoder` builds a state-level lattice.
-The wheels hold Python's lock while they search (measured: two threads take as long as one), so
+The wheels hold Python's lock while they search (measured: another thread stands still), so
 several cores mean several processes: they are forked from one that holds the graph, which all share.
 """
 

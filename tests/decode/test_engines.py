@@ -269,3 +269,80 @@ def test_tensors_are_taken_as_well_as_arrays(name, toys):
     engine = engine_or_skip(name, graph)
     tensors = engine.decode(torch.from_numpy(batch), torch.from_numpy(lengths))
     assert tensors == engine.decode(batch, lengths)
+
+
+def lexical_graph(ending_epsilon):
+    """LG of tokens 1 2 with words 1 (2 3): word 2 stands on an epsilon between the tokens."""
+    from uyir.decode.graph import Graph
+
+    src, dst, ilabel, olabel = [0, 1, 2], [1, 2, 3], [2, 0, 3], [1, 2, 3]
+    if ending_epsilon:
+        src, dst, ilabel, olabel = [*src, 3], [*dst, 4], [*ilabel, 0], [*olabel, 4]
+    final = [math.inf] * len(src) + [0.25]
+    weight = [0.5] * len(src)
+    return Graph.from_arcs(
+        src, dst, ilabel, olabel, weight, 0, final, num_words=5, num_tokens=3, ctc=True
+    )
+
+
+@pytest.mark.parametrize("ending_epsilon", [False, True])
+def test_words_on_epsilons_are_heard_by_every_engine(name, toys, ending_epsilon):
+    graph = lexical_graph(ending_epsilon)
+    array = np.log(np.full((6, 3), 0.05, dtype=np.float32))
+    array[np.arange(6), [0, 1, 1, 0, 2, 0]] = math.log(0.9)
+    (found,) = engine_or_skip(name, graph).decode(*toys.batch([array]))
+    words = 4 if ending_epsilon else 3
+    assert found[0].subwords == tuple(range(1, words + 1))
+    assert found[0].final
+    assert found[0].lm_score == pytest.approx(-0.5 * words - 0.25)
+    assert found[0].times[0] == 1 and found[0].times[2] == 4
+
+
+def bundled_graphs():
+    from uyir.decode.transcribe import MODELS
+
+    return sorted(MODELS.glob("*/*/HLG.safetensors"))
+
+
+def walk(graph, rng, tokens):
+    """The tokens along a random way through LG from its start."""
+    arcs = graph.lexical
+    state, out = arcs.start, []
+    while len(out) < tokens:
+        first, after = int(arcs.offsets[state]), int(arcs.offsets[state + 1])
+        if first == after:
+            break
+        arc = int(rng.integers(first, after))
+        if arcs.ilabel[arc]:
+            out.append(int(arcs.ilabel[arc]) - 1)
+        state = int(arcs.target[arc])
+    return out
+
+
+def spoken(graph, seed, tokens=12):
+    """log_probs (T, C) of a random way through the graph, with noise on every frame."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for token in walk(graph, rng, tokens):
+        rows += [token] * int(rng.integers(1, 3)) + [0] * int(rng.integers(1, 4))
+    scores = rng.normal(0.0, 1.0, size=(max(len(rows), 1), graph.num_tokens))
+    for frame, token in enumerate(rows):
+        scores[frame, token] += 7.0
+    scores -= np.log(np.exp(scores).sum(axis=1, keepdims=True))
+    return scores.astype(np.float32)
+
+
+@pytest.mark.skipif(not bundled_graphs(), reason="no model is bundled in uyir/models")
+@pytest.mark.parametrize("path", bundled_graphs(), ids=lambda path: path.parent.name)
+def test_kaldi_and_k2_agree_on_the_bundled_graphs(path, toys):
+    pytest.importorskip("k2")
+    from uyir.decode.graph import Graph
+
+    graph = Graph.load(path)
+    options = SearchOptions(beam=18.0, max_active=20_000)
+    batch = toys.batch([spoken(graph, seed) for seed in range(50)])
+    kaldi = engine_or_skip("kaldi", graph, options).decode(*batch)
+    k2 = engine_or_skip("k2", graph, options).decode(*batch)
+    for a, b in zip(kaldi, k2):
+        assert a[0].final and b[0].final
+        assert a[0].score == pytest.approx(b[0].score, rel=1e-3)
