@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,10 @@ from uyir.errors import DataError
 
 
 def run(*arguments: str, stdin: str = "") -> Result:
-    return CliRunner().invoke(
+    # click before 8.2 (the Python 3.9 lane) mixes stderr into stdout unless told not to.
+    old = tuple(map(int, version("click").split(".")[:2])) < (8, 2)
+    apart = {"mix_stderr": False} if old else {}
+    return CliRunner(**apart).invoke(
         pronounce, arguments, input=stdin, standalone_mode=False, catch_exceptions=False
     )
 
