@@ -10,26 +10,34 @@ from typing import TYPE_CHECKING, Optional
 import click
 from uyir.grammar.join import MARK, closes, opens
 
-from uyir.errors import ScriptError
+from uyir.errors import DataError, ScriptError
 
 if TYPE_CHECKING:
     from uyir.lexicon.g2p import Pronunciation
 
 
-def _lines(items: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(where, line): arguments are one line together; a file or ``-`` has many."""
-    from uyir.grammar.text import read_lines
-
+def _sources(items: tuple[str, ...]) -> list[tuple[str, Optional[str]]]:
+    """(name, text): each file and ``-`` by itself (None: to be read), all words as one text."""
+    files: list[tuple[str, Optional[str]]] = []
     loose = []
     for item in items or ("-",):
-        path = Path(item)
-        if item == "-" or (path.suffix and path.is_file()):
-            for number, line in enumerate(read_lines(item), start=1):
-                yield f"{item}:{number}", line
+        suffix = Path(item).suffix
+        if item == "-" or "/" in item or (suffix and suffix.isascii()):
+            files.append((item, None))
         else:
             loose.append(item)
-    if loose:
-        yield "arguments", " ".join(loose)
+    return [("arguments", " ".join(loose)), *files] if loose else files
+
+
+def _lines(name: str, text: Optional[str]) -> Iterator[tuple[str, str]]:
+    """(where, line) of one source."""
+    from uyir.grammar.text import read_lines
+
+    if text is not None:
+        yield name, text
+        return
+    for number, line in enumerate(read_lines(name), start=1):
+        yield f"{name}:{number}", line
 
 
 def _words(tokens: Iterable[str], language: str) -> Iterator[tuple[str, ...]]:
@@ -77,7 +85,7 @@ def pronounce(
     """Pronounce words, texts and subword sequences.
 
     Prints word, phones and IPA a line, then cost (--variants) and rules (--explain). Arguments are
-    words, or text files (a name with an ending), or `-` for stdin. Marked subwords (`m+ +m+ +m`) are
+    words, or text files (names with a slash or an ending), or `-` for stdin. Marked subwords (`m+ +m+ +m`) are
     joined to a word first. What cannot be pronounced is reported on stderr, costs exit code 1, and
     the rest is done.
     """
@@ -87,26 +95,37 @@ def pronounce(
     load_g2p(language)
     user = UserLexicon.read(lexicon, language) if lexicon is not None else None
     failures = 0
-    for where, line in _lines(items):
-        for subwords in _words(line.split(), language):
-            try:
-                word = _word(subwords, language)
-                made = pronounce_subwords(subwords, language, user, variants, max_weight)
-            except ScriptError as error:
-                failures += 1
-                click.echo(f"{where}: {error}", err=True)
-                continue
-            if as_json:
-                click.echo(json.dumps(_record(word, made, variants, explain), ensure_ascii=False))
-                continue
-            for one in made if variants else made[:1]:
-                cells = [word, " ".join(one.phones), one.ipa]
-                if variants:
-                    cells.append(f"{one.weight:g}")
-                if explain:
-                    cells.append(" ".join(one.rules))
-                click.echo("\t".join(cells))
+    for name, text in _sources(items):
+        try:
+            for where, line in _lines(name, text):
+                for subwords in _words(line.split(), language):
+                    try:
+                        word = _word(subwords, language)
+                        made = pronounce_subwords(subwords, language, user, variants, max_weight)
+                    except ScriptError as error:
+                        failures += 1
+                        click.echo(f"{where}: {error}", err=True)
+                    else:
+                        _print(word, made, as_json, variants, explain)
+        except DataError as error:  # a file that cannot be read costs only itself
+            failures += 1
+            click.echo(str(error), err=True)
     return 1 if failures else 0
+
+
+def _print(
+    word: str, made: list[Pronunciation], as_json: bool, variants: bool, explain: bool
+) -> None:
+    if as_json:
+        click.echo(json.dumps(_record(word, made, variants, explain), ensure_ascii=False))
+        return
+    for one in made if variants else made[:1]:
+        cells = [word, " ".join(one.phones), one.ipa]
+        if variants:
+            cells.append(f"{one.weight:g}")
+        if explain:
+            cells.append(" ".join(one.rules))
+        click.echo("\t".join(cells))
 
 
 def _word(subwords: tuple[str, ...], language: str) -> str:

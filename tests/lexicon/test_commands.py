@@ -63,6 +63,17 @@ def test_file(tmp_path: Path) -> None:
     assert len(run("-l", "ta", str(path)).stdout.splitlines()) == 3
 
 
+def test_unreadable_files_lose_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "latin.txt").write_bytes(b"\xe9\n")
+    (tmp_path / "good.txt").write_text("அகம்\n", encoding="utf-8")
+    names = [str(tmp_path / name) for name in ("none.txt", "latin.txt", "good.txt")]
+    result = run("-l", "ta", *names, "வீடு", str(tmp_path))
+    assert [line.split("\t")[0] for line in result.stdout.splitlines()] == ["வீடு", "அகம்"]
+    assert result.return_value == 1
+    errors = result.stderr.splitlines()
+    assert len(errors) == 3 and all(str(tmp_path) in line for line in errors)
+
+
 def test_bad_words_lose_nothing_else() -> None:
     result = run("-l", "ta", "-", stdin="அகம் ಅಕ್ಕ abc\n\nாக வீடு\n" + "தான்" * 2500 + "\n")
     words = [line.split("\t")[0] for line in result.stdout.splitlines()]
