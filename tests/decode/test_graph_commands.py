@@ -1,0 +1,132 @@
+"""`uyir lm` and `uyir graph` from the command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from uyir.decode.graph import Graph
+from uyir.decode.graph_build import word_table
+from uyir.decode.lm import read_arpa
+from uyir.lexicon.symbols import Symbols, tokens_table
+
+from uyir.cli import main
+
+TEXT = """படி+ +த்த்+ +ஆன் மரம்
+மரம் படி+ +த்த்+ +ஆள்
+படி+ +த்த்+ +ஆன்
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "text").write_text(TEXT, encoding="utf-8")
+    word_table({*TEXT.split(), "மர+", "+த்த்+", "+இல்"}).write(tmp_path / "words.txt")
+    tokens_table().write(tmp_path / "tokens.txt")
+    return tmp_path
+
+
+def train(folder: Path, *options: str) -> int:
+    words = str(folder / "words.txt")
+    out = str(folder / "lm.arpa")
+    text = str(folder / "text")
+    return main(["lm", "train", "-l", "ta", "--words", words, "-o", out, text, *options])
+
+
+def test_train_and_perplexity(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder, "--order", "2", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    model = read_arpa(folder / "lm.arpa")
+    assert report["ngrams"] == [len(order) for order in model.orders]
+    assert "மர+" in model.symbols  # of the table, though not in the text
+    arguments = ["lm", "perplexity", "-l", "ta", str(folder / "lm.arpa"), str(folder / "text")]
+    assert main([*arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["words"] == 5 and found["oov_words"] == 0
+    assert 1 < found["perplexity_by_letter"] < found["perplexity_by_word"]
+    assert main(arguments) == 0
+    assert f"words\t{found['words']}\n" in capsys.readouterr().out
+
+
+def test_max_ngrams_and_counts(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder, "--max_ngrams", "14", "--json") == 0
+    assert sum(json.loads(capsys.readouterr().out)["ngrams"]) <= 14
+    assert train(folder, "--min_counts", "3,1", "--json") == 0
+    counts = json.loads(capsys.readouterr().out)["ngrams"]
+    # படி+ +த்த்+ was seen three times, and no bigram more often; no trigram that often.
+    assert counts[1:] == [1, 0]
+
+
+def test_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "text").write_text("மரம்\nಮರ\n", encoding="utf-8")
+    assert train(folder) == 1
+    assert f"{folder / 'text'}:2: " in capsys.readouterr().err
+    (folder / "text").write_text("", encoding="utf-8")
+    assert train(folder) == 1
+    assert "empty corpus" in capsys.readouterr().err
+    assert train(folder, "--min_counts", "2,x") == 2
+    assert train(folder, "--min_counts", "0") == 2
+
+
+def graph(folder: Path, *options: str) -> int:
+    return main(
+        [
+            *("graph", "-l", "ta", "--words", str(folder / "words.txt")),
+            *("--tokens", str(folder / "tokens.txt"), "-o", str(folder / "out"), *options),
+        ]
+    )
+
+
+def test_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pynini")
+    assert train(folder) == 0
+    capsys.readouterr()
+    assert graph(folder, "--lm", str(folder / "lm.arpa"), "--no-sg", "--json") == 0
+    said = capsys.readouterr()
+    report = json.loads(said.out)
+    assert "estimate" in said.err and "H:" in said.err
+    loaded = Graph.load(
+        folder / "out" / "HLG.safetensors",
+        tokens=folder / "tokens.txt",
+        words=folder / "words.txt",
+    )
+    assert report["hlg_arcs"] == loaded.num_arcs
+    assert report["bytes"] == (folder / "out" / "HLG.safetensors").stat().st_size
+    meta = json.loads((folder / "out" / "meta.json").read_text(encoding="utf-8"))
+    assert meta["language"] == "ta" and meta["sg"] is False and meta["report"] == report
+    assert loaded.num_words == len(Symbols.read(folder / "words.txt"))
+
+
+def test_graph_options_act(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("pynini")
+    assert train(folder) == 0
+    lm = ("--lm", str(folder / "lm.arpa"))
+    arcs = {}
+    for name, options in {
+        "all": lm,
+        "no sg": (*lm, "--no-sg"),
+        "no lm": ("--no-lm",),
+        "no variants": (*lm, "--no-variants"),
+    }.items():
+        capsys.readouterr()
+        assert graph(folder, *options, "--json") == 0
+        arcs[name] = json.loads(capsys.readouterr().out)["arcs"]
+    assert len(set(arcs.values())) == 4
+    assert arcs["no lm"] < arcs["all"] and arcs["no variants"] < arcs["all"]
+    assert graph(folder) == 2
+    assert graph(folder, *lm, "--no-lm") == 2
+    assert graph(folder, *lm, "--no-sg", "--max_states", "2") == 1
+    assert "limit of 2" in capsys.readouterr().err
+    assert graph(folder, *lm, "--no-sg", "--max_memory", "0.001") == 1
+    assert "GB" in capsys.readouterr().err
+
+
+def test_graph_for_k2(folder: Path) -> None:
+    pytest.importorskip("pynini")
+    k2 = pytest.importorskip("k2")
+    torch = pytest.importorskip("torch")
+    assert train(folder) == 0
+    assert graph(folder, "--lm", str(folder / "lm.arpa"), "--no-sg", "--k2") == 0
+    fsa = k2.Fsa.from_dict(torch.load(str(folder / "out" / "HLG.pt")))
+    assert fsa.num_arcs == Graph.load(folder / "out" / "HLG.safetensors").to_k2().num_arcs
