@@ -11,22 +11,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = "bash dirname sed grep tail tr tee mkdir make touch sh awk sort"
-    [
-        "bash",
-        "dirname",
-        "sed",
-        "grep",
-        "tail",
-        "tr",
-        "tee",
-        "mkdir",
-        "make",
-        "touch",
-        "sh",
-        "awk",
-        "sort",
-    ]
-)
 
 
 def script(path: Path, text: str) -> Path:
