@@ -507,8 +507,8 @@ class _Expansion:
 def _trim(expansion: _Expansion) -> tuple[list[State], list[list[Arc]]]:
     """Drop what cannot reach the end of a word."""
     incoming: list[list[int]] = [[] for _ in expansion.states]
-    for source, arcs in enumerate(expansion.arcs):
-        for arc in arcs:
+    for source, leaving in enumerate(expansion.arcs):
+        for arc in leaving:
             incoming[arc.target].append(source)
     alive = {Grammar.END}
     stack = [Grammar.END]

@@ -35,7 +35,7 @@ def read_lines(path: Union[str, Path]) -> Iterator[str]:
     path = Path(path)
     opener = _OPENERS.get(path.suffix, open)
     try:
-        with opener(path, "rb") as stream:  # type: ignore[attr-defined]
+        with opener(path, "rb") as stream:
             yield from _decode(stream, str(path))
     except FileNotFoundError:
         raise DataError("no such file", path) from None
