@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 from lexicon_samples import outputs, random_letters
 from uyir.grammar.script import decompose
+from uyir.lexicon import g2p as g2p_module
 from uyir.lexicon.fst import letter_symbols, phone_letter, phone_transducer
-from uyir.lexicon.g2p import OPAQUE, load_g2p, phone_characters
+from uyir.lexicon.g2p import OPAQUE, G2p, load_g2p, phone_characters, read_rules
 from uyir.lexicon.symbols import WORD_END, Symbols, tokens_table
 from uyir.lexicon.user import Entry, UserLexicon
 
@@ -34,6 +37,24 @@ def test_transducer_and_regular_expressions_are_equal(language: str, variants: b
     for word in random_letters(language, 600, seed=21, longest=9):
         found = outputs([letters.id(letter) for letter in word], fst)
         assert named(found, tokens) == expected(language, word, variants), word
+
+
+@pytest.mark.parametrize(("weight", "count"), [("", 1), ("0.5", 4)])
+def test_a_rule_sees_on_its_left_what_it_made(tmp_path: Path, weight: str, count: int) -> None:
+    home = Path(g2p_module.__file__).parent / "ta"
+    for name in ("classes.tsv", "exceptions.tsv"):
+        shutil.copy(home / name, tmp_path / name)
+    rules = (home / "rules.tsv").read_text(encoding="utf-8")
+    first = rules.index("aytham")
+    spread = f"spread\tஅ\tஆ\tஆ\t\t{weight}\n"
+    (tmp_path / "rules.tsv").write_text(rules[:first] + spread + rules[first:], encoding="utf-8")
+    g2p = G2p("ta", read_rules("ta", tmp_path))
+    letters, tokens = letter_symbols("ta"), tokens_table()
+    fst = g2p.fst(letters, tokens)
+    found = named(outputs([letters.id(letter) for letter in "ஆஅஅஅ"], fst), tokens)
+    made = {p.phones: round(p.weight, 3) for p in g2p.pronounce_letters("ஆஅஅஅ")}
+    assert found == made and len(made) == count
+    assert ("aa", "aa", "aa", "aa") in made
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
