@@ -212,7 +212,7 @@ def tidy(samples: np.ndarray, rate: int, phones: int) -> Optional[np.ndarray]:
     seconds = (loud[-1] - loud[0]) / rate
     if not 0.025 * phones <= seconds <= 0.4 * phones + 0.5:
         return None
-    resampled = soxr.resample(samples.astype(np.float32), rate, RATE)
+    resampled: np.ndarray = soxr.resample(samples.astype(np.float32), rate, RATE)
     return np.clip(np.round(resampled), -32768, 32767).astype("<i2")
 
 
