@@ -676,6 +676,10 @@ def _pronouncer(
     return whole
 
 
+#: Contracting and merging stop when a round takes out less than this share of what is there.
+_WORTHWHILE = 0.001
+
+
 def contract(arcs: Arcs, rounds: int = 20) -> Arcs:
     """Take out input epsilons wherever no arcs are added, or hardly any; keeps costs and words.
 
@@ -684,12 +688,11 @@ def contract(arcs: Arcs, rounds: int = 20) -> Arcs:
     word is moved only onto an arc that has none.
     """
     for _ in range(rounds):
-        before = arcs.num_arcs, int((arcs.ilabel == 0).sum())
-        arcs = _skip_forward(arcs)
-        arcs = _pull_back(arcs)
-        if (arcs.num_arcs, int((arcs.ilabel == 0).sum())) == before:
+        before = int((arcs.ilabel == 0).sum())
+        arcs = _pull_back(_skip_forward(arcs))
+        if before - int((arcs.ilabel == 0).sum()) <= _WORTHWHILE * before:
             break
-    return arcs
+    return _dedupe(arcs).connected()
 
 
 def _skip_forward(arcs: Arcs) -> Arcs:
@@ -718,9 +721,9 @@ def _skip_forward(arcs: Arcs) -> Arcs:
     new_target[hit] = arcs.target[via[hit]]
     new_word[hit] += arcs.olabel[via[hit]]
     cost[hit] += arcs.weight[via[hit]]
-    return _dedupe(
-        Arcs.build(arcs.source, new_target, arcs.ilabel, new_word, cost, arcs.start, arcs.final)
-    ).connected()
+    return _without_orphans(
+        Arcs(arcs.source, new_target, arcs.ilabel, new_word, cost, arcs.start, arcs.final)
+    )
 
 
 def _pull_back(arcs: Arcs) -> Arcs:
@@ -745,7 +748,7 @@ def _pull_back(arcs: Arcs) -> Arcs:
     to = arcs.target[chosen]
     copies, owner = ranges(arcs.offsets[to], arcs.offsets[to + 1])
     origin = chosen[owner]
-    return _dedupe(
+    return _without_orphans(
         Arcs.build(
             np.concatenate([arcs.source[keep], arcs.source[origin]]),
             np.concatenate([arcs.target[keep], arcs.target[copies]]),
@@ -755,7 +758,27 @@ def _pull_back(arcs: Arcs) -> Arcs:
             arcs.start,
             arcs.final,
         )
-    ).connected()
+    )
+
+
+def _without_orphans(arcs: Arcs) -> Arcs:
+    """Without the arcs of states that nothing enters any more; the states stay."""
+    while True:
+        entered = np.zeros(arcs.num_states, dtype=bool)
+        entered[arcs.target] = True
+        entered[arcs.start] = True
+        keep = entered[arcs.source]
+        if keep.all():
+            return arcs
+        arcs = Arcs(
+            arcs.source[keep],
+            arcs.target[keep],
+            arcs.ilabel[keep],
+            arcs.olabel[keep],
+            arcs.weight[keep],
+            arcs.start,
+            arcs.final,
+        )
 
 
 def _dedupe(arcs: Arcs) -> Arcs:
@@ -789,7 +812,7 @@ def merge_equal_states(arcs: Arcs, rounds: int = 100) -> Arcs:
         before = arcs.num_states
         arcs = _merge_futures(arcs)
         arcs = _merge_pasts(arcs)
-        if arcs.num_states == before:
+        if before - arcs.num_states <= _WORTHWHILE * before:
             break
     return arcs
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -155,6 +156,10 @@ class Lattice:
 
     def posteriors(self) -> npt.NDArray[np.float64]:
         """The posterior of each arc, in [0, 1], in the order of ``arcs``."""
+        return self._posteriors
+
+    @cached_property
+    def _posteriors(self) -> npt.NDArray[np.float64]:
         low = -np.inf
         forward: dict[int, float] = {self.start: 0.0}
         weights = self._weights

@@ -2,7 +2,7 @@
 
 >>> options = SearchOptions(beam=12.0, nbest=4)
 >>> options.wider().beam
-24.0
+18.0
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class SearchOptions:
 
     def wider(self) -> SearchOptions:
         """The options of the one retry after an unfinished or empty result."""
-        return replace(self, beam=2.0 * self.beam, max_active=4 * self.max_active)
+        return replace(self, beam=1.5 * self.beam, max_active=2 * self.max_active)
 
 
 class Engine(Protocol):

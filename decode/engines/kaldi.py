@@ -20,6 +20,9 @@ from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 
 from uyir.errors import EngineError, GraphError
 
+#: Relative difference below which two path scores, summed in float32, are the same.
+_TIE = 1e-4
+
 
 class KaldiEngine:
     """See `uyir.decode.engines.Engine`. Raises `GraphError` for a graph without a start state."""
@@ -125,15 +128,35 @@ class KaldiEngine:
     def _lattice_nbest(
         self, log_probs: FloatArray, scaled: FloatArray, options: SearchOptions
     ) -> list[Hypothesis]:
+        """One-best first; then lattices of growing beams until one holds a path as good.
+
+        `LatticeSimpleDecoder` knows no max_active and is slow at the beams that one-best bears; mostly
+        half the beam has the best path and all its rivals within ``lattice_beam``. The retry widens
+        the one-best search alone: where no lattice reaches its path there are no rivals to it.
+        """
+        (best,) = self._one_best(log_probs, scaled, options) or (None,)
+        if best is None or not best.final:
+            return [] if best is None else [best]
+        found: list[Hypothesis] = []
+        widest = self.options.beam
+        for beam in (max(widest / 2, min(options.lattice_beam, widest)), widest):
+            found = self._lattice(log_probs, scaled, options, beam)
+            if found and found[0].score >= best.score - _TIE * max(1.0, abs(best.score)):
+                return found
+        rivals = [h for h in found if h.subwords != best.subwords]
+        return [best, *rivals][: options.nbest]
+
+    def _lattice(
+        self, log_probs: FloatArray, scaled: FloatArray, options: SearchOptions, beam: float
+    ) -> list[Hypothesis]:
         import kaldi_decoder
 
         config = kaldi_decoder.LatticeSimpleDecoderConfig(
-            beam=options.beam, lattice_beam=min(options.lattice_beam, options.beam)
+            beam=beam, lattice_beam=min(options.lattice_beam, beam)
         )
         decoder = kaldi_decoder.LatticeSimpleDecoder(self._fst, config)
         if not decoder.decode(kaldi_decoder.DecodableCtc(scaled)):
-            # No final state alive: the best unfinished path, as FasterDecoder would give it.
-            return self._one_best(log_probs, scaled, options)
+            return []
         found, raw = decoder.get_raw_lattice()
         if not found:
             return []

@@ -220,7 +220,7 @@ def test_a_narrow_beam_that_misses_the_end_is_retried_wider(toys):
     graph.arcs += [(0, 1, 2, 6, -6.0), (1, 2, 1, 0, 0.0)]
     graph.finals = {2: 0.0}
     array = np.log(np.full((2, 3), 1 / 3, dtype=np.float32))
-    for beam, final in ((2.0, False), (4.0, True)):  # the retry has 4 and 8
+    for beam, final in ((3.0, False), (5.0, True)):  # the retry has 4.5 and 7.5
         engine = engine_or_skip("kaldi", graph, SearchOptions(beam=beam))
         (found,) = engine.decode(*toys.batch([array]))
         assert found[0].final is final
