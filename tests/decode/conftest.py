@@ -53,22 +53,22 @@ class ToyGraph:
     def viterbi(self, log_probs: Any) -> float:
         """The best complete path's score by plain dynamic programming; -inf if there is none."""
         low = -np.inf
+        loud = [(s, d, t, w) for s, d, t, _, w in self.arcs if t >= 0]
+        src, dst, token, weight = (np.array(column) for column in zip(*loud))
         now = np.full(self.num_states, low)
         now[self.start] = 0.0
         now = self._epsilons(now)
         for row in np.asarray(log_probs, dtype=np.float64):
             then = np.full(self.num_states, low)
-            for src, dst, token, _, weight in self.arcs:
-                if token >= 0:
-                    then[dst] = max(then[dst], now[src] + weight + row[token])
+            np.maximum.at(then, dst, now[src] + weight + row[token])
             now = self._epsilons(then)
         return max((now[s] + w for s, w in self.finals.items()), default=low)
 
     def _epsilons(self, scores: Any) -> Any:
-        for _ in range(self.num_states):
-            for src, dst, token, _, weight in self.arcs:
-                if token < 0:
-                    scores[dst] = max(scores[dst], scores[src] + weight)
+        silent = [arc for arc in self.arcs if arc[2] < 0]
+        for _ in range(self.num_states if silent else 0):
+            for src, dst, _, _, weight in silent:
+                scores[dst] = max(scores[dst], scores[src] + weight)
         return scores
 
 
