@@ -20,7 +20,7 @@ _FRAMES_A_SECOND = 100
 #: Nothing as faint as this is speech (RMS against full scale).
 SILENCE_DBFS = -60.0
 #: In a long recording speech stands at least this far above the quietest tenth of it.
-ABOVE_FLOOR_DB = 9.0
+ABOVE_FLOOR_DB = 6.0
 #: Recordings up to this long (s) are left whole.
 WHOLE_S = 20.0
 

@@ -476,3 +476,24 @@ def test_audio_error_class_is_the_readers(tmp_path):
 
     with pytest.raises(AudioError, match=r"x\.wav"):
         read_audio(tmp_path / "x.wav")
+
+
+def test_what_transcribe_writes_score_reads(run, model, recordings, tmp_path, capsys):
+    arguments = ["-l", "ta", "--model", model, recordings]
+    (tmp_path / "hyp.tsv").write_text(run(*arguments).out, encoding="utf-8")
+    (tmp_path / "hyp.jsonl").write_text(run("--json", *arguments).out, encoding="utf-8")
+    (tmp_path / "hyp.trn").write_text(run("-f", "trn", *arguments).out, encoding="utf-8")
+    # Two recordings are called a: by id they could not be told apart, and that is said.
+    for name in ("hyp.tsv", "hyp.jsonl", "hyp.trn"):
+        assert main(["score", str(tmp_path / "hyp.tsv"), str(tmp_path / name), "-l", "ta"]) == 1
+        assert "'a' stands twice" in capsys.readouterr().err
+    (recordings / "a.wav").rename(recordings / "b.wav")
+    (tmp_path / "ref.tsv").write_text(run(*arguments).out, encoding="utf-8")
+    (tmp_path / "hyp.jsonl").write_text(run("--json", *arguments).out, encoding="utf-8")
+    (tmp_path / "hyp.trn").write_text(run("-f", "trn", *arguments).out, encoding="utf-8")
+    run("-f", "json", "-o", tmp_path / "out", *arguments)
+    for name in ("hyp.jsonl", "hyp.trn", "out"):
+        command = ["score", tmp_path / "ref.tsv", tmp_path / name, "-l", "ta", "--json"]
+        assert main(list(map(str, command))) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["wer"] == 0.0 and found["utterances"] == 3 and not found["extra"]
