@@ -11,8 +11,8 @@ import math
 from dataclasses import dataclass
 
 import torch
-from uyir.asr.audio import SAMPLE_RATE
 
+from uyir.asr.audio import SAMPLE_RATE
 from uyir.errors import DataError
 
 

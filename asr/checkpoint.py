@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, Union
 
 import torch
-from uyir.asr.model import CtcModel, ModelConfig
 
+from uyir.asr.model import CtcModel, ModelConfig
 from uyir.errors import ModelError
 
 FORMAT_VERSION = 1

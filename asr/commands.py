@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Optional
 
 import click
-from uyir.asr.checkpoint import WEIGHT_FORMATS
 
+from uyir.asr.checkpoint import WEIGHT_FORMATS
 from uyir.errors import UyirError
 
 

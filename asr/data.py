@@ -22,10 +22,10 @@ from typing import Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 import torch
-from uyir.asr.audio import SAMPLE_RATE, read_audio
-from uyir.grammar.lists import read_table
 
+from uyir.asr.audio import SAMPLE_RATE, read_audio
 from uyir.errors import AudioError, DataError
+from uyir.grammar.lists import read_table
 
 MANIFEST_COLUMNS = ("id", "audio", "duration", "language", "text", "phones")
 

@@ -17,8 +17,8 @@ from typing import Any, Optional, Protocol, Union
 
 import numpy as np
 import torch
-from uyir.asr.audio import SAMPLE_RATE, Samples
 
+from uyir.asr.audio import SAMPLE_RATE, Samples
 from uyir.errors import ModelError
 
 _EPSILON = float(np.finfo(np.float32).eps)

@@ -16,8 +16,8 @@ from typing import Any, Optional, Union
 
 import torch
 from torch import nn
-from uyir.asr.features import FrontendConfig
 
+from uyir.asr.features import FrontendConfig
 from uyir.errors import ModelError
 
 ENCODERS = ("conformer", "whisper")

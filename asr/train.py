@@ -20,12 +20,12 @@ from typing import Any, Optional, Union
 
 import numpy as np
 import torch
+
 from uyir.asr.augment import AugmentConfig, WaveAugment, spec_augment
 from uyir.asr.checkpoint import read_tokens, save_model
 from uyir.asr.data import Batch, Loader, Utterance, bucketed_batches, read_manifest, select
 from uyir.asr.features import FrontendConfig, make_frontend
 from uyir.asr.model import CtcModel, ModelConfig, greedy
-
 from uyir.errors import DataError, ModelError
 
 CHECKPOINT_VERSION = 1

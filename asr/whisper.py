@@ -17,9 +17,9 @@ from typing import BinaryIO, Optional, Union
 import numpy as np
 import torch
 from torch import nn
+
 from uyir.asr.audio import Samples
 from uyir.asr.features import FrontendConfig, as_batch
-
 from uyir.errors import ModelError
 
 #: Positions that Whisper's encoder was trained on: 30 s of 20 ms frames.

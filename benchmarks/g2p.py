@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Callable, Optional
 
 import click
-from uyir.lexicon.fold import Fold, load_fold
-from uyir.lexicon.g2p import load_g2p
 
 from uyir.errors import DataError, UyirError
+from uyir.lexicon.fold import Fold, load_fold
+from uyir.lexicon.g2p import load_g2p
 
 EPITRAN = {"ta": "tam-Taml", "kn": "kan-Knda"}
 Folded = tuple[str, ...]

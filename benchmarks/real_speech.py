@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Optional
 
 import click
+
 from uyir.decode.score import score_pairs
 from uyir.decode.transcribe import load
-from uyir.grammar.lists import Row, read_table
-
 from uyir.errors import UyirError
+from uyir.grammar.lists import Row, read_table
 
 COLUMNS = (
     "set",

@@ -14,10 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import click
-from uyir.grammar.text import count_words
 
 from uyir import LANGUAGES
 from uyir.errors import UyirError
+from uyir.grammar.text import count_words
 
 SIZES = (10_000, 50_000, 200_000)
 

@@ -90,6 +90,7 @@ def transcribe(
         raise click.UsageError("--json is for stdout; with --output_dir use --output_format json")
 
     import torch
+
     from uyir.decode.engines import SearchOptions
     from uyir.decode.output import WRITERS, find_inputs, write_outputs
     from uyir.decode.output import as_json as to_json

@@ -42,11 +42,11 @@ from typing import Any, Callable, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
+
 from uyir.decode.graph import Arcs, Graph, Splice, cheapest, file_sha256, openfst_bytes, ranges
 from uyir.decode.lm import BOS, EOS, UNK, NgramModel, is_vocabulary
-from uyir.lexicon.symbols import EPSILON, WORD_END, Symbols
-
 from uyir.errors import GraphError
+from uyir.lexicon.symbols import EPSILON, WORD_END, Symbols
 
 Ints = npt.NDArray[np.int64]
 Say = Callable[[str], None]
@@ -640,6 +640,7 @@ def _pronouncer(
     """
     import pynini
     import pywrapfst
+
     from uyir.lexicon.fst import phone_transducer
 
     end = letters.id(WORD_END)

@@ -12,8 +12,8 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from uyir.decode.hypothesis import FloatArray
 
+from uyir.decode.hypothesis import FloatArray
 from uyir.errors import EngineError
 
 #: The token of an arc that consumes no frame.

@@ -35,9 +35,9 @@ from typing import Any, Optional, TextIO, Union, cast
 
 import numpy as np
 import numpy.typing as npt
-from uyir.lexicon.symbols import EPSILON, Symbols
 
 from uyir.errors import DataError
+from uyir.lexicon.symbols import EPSILON, Symbols
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -150,9 +150,8 @@ def read_sentences(
 
     With a language each piece must be spelt in its letters. Raises `DataError` with file and line.
     """
-    from uyir.grammar.script import decompose
-
     from uyir.errors import ScriptError
+    from uyir.grammar.script import decompose
 
     seen: set[str] = {"<unk>"}
     for path in paths:

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Union
 
 from uyir.decode.transcribe import Segment, SpokenWord, Transcript
-
 from uyir.errors import DataError
 
 #: A subtitle is at most so long; it breaks before that at a pause of at least `CUE_PAUSE_S`.

@@ -21,9 +21,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional, Union
 
-from uyir.grammar.script import NORMALISER_VERSION, normalise, script_of
-
 from uyir.errors import DataError
+from uyir.grammar.script import NORMALISER_VERSION, normalise, script_of
 
 FORMATS = ("txt", "kaldi", "trn", "tsv", "json")
 #: What becomes of an utterance that the hypothesis does not have.

@@ -16,9 +16,8 @@ from collections.abc import Container, Iterable
 from pathlib import Path
 from typing import Optional
 
-from uyir.grammar.segment import Segmentation
-
 from uyir.errors import ModelError
+from uyir.grammar.segment import Segmentation
 
 SUBWORDS = "subwords.tsv.xz"
 VOCABULARY = "vocabulary.txt.xz"

@@ -22,18 +22,19 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
+
+from uyir import __version__
 from uyir.decode.engines import Engine, SearchOptions, choose, create
 from uyir.decode.hypothesis import Hypothesis, spans_by_pronunciation
 from uyir.decode.pauses import Samples, Stretch, stretches
 from uyir.decode.tables import Analyses, read_subwords, read_vocabulary
+from uyir.errors import AudioError, GraphError, ModelError, ScriptError, UyirError
 from uyir.grammar.join import bare, closes, join, opens
 from uyir.grammar.script import NORMALISER_VERSION, load_script
 
-from uyir import __version__
-from uyir.errors import AudioError, GraphError, ModelError, ScriptError, UyirError
-
 if TYPE_CHECKING:
     import torch
+
     from uyir.asr.checkpoint import LoadedModel
 
 MODELS = Path(__file__).parent.parent / "uyir" / "models"

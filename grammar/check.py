@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from uyir.errors import DataError
 from uyir.grammar.lists import LANGUAGE_DATA
 from uyir.grammar.morphotactics import Entry, Grammar, compile_grammar
 from uyir.grammar.segment import Segmenter
-
-from uyir.errors import DataError
 
 #: The most list entries that a language may have: a grammar, not a word list.
 MAX_ENTRIES = 60_000

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Optional
 
 import click
-from uyir.grammar.script import is_wellformed, normalise
-from uyir.grammar.text import count_words, read_lines
 
 from uyir.errors import ScriptError, UyirError
+from uyir.grammar.script import is_wellformed, normalise
+from uyir.grammar.text import count_words, read_lines
 
 language_option = click.option(
     "--language", "-l", required=True, help="Language of the text: ta or kn."

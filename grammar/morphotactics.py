@@ -18,10 +18,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA, Row, read_table
 from uyir.grammar.script import HIATUS, Script, compose, decompose, load_script
-
-from uyir.errors import DataError, ScriptError
 
 if TYPE_CHECKING:
     from uyir.lexicon.symbols import Symbols

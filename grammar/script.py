@@ -21,9 +21,8 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Optional
 
-from uyir.grammar.lists import LANGUAGE_DATA, read_table
-
 from uyir.errors import DataError, ScriptError
+from uyir.grammar.lists import LANGUAGE_DATA, read_table
 
 #: Scores depend on the normaliser: raise this whenever `normalise` changes any output.
 NORMALISER_VERSION = "1"

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Optional
 
+from uyir.errors import ScriptError
 from uyir.grammar.join import mark
 from uyir.grammar.morphotactics import (
     UNKNOWN_LETTER_COST,
@@ -30,8 +31,6 @@ from uyir.grammar.morphotactics import (
     unknown_pieces,
 )
 from uyir.grammar.script import compose, decompose, is_wellformed
-
-from uyir.errors import ScriptError
 
 #: What an unknown root costs to begin with; only orders open analyses, closed ones come first.
 UNKNOWN_ROOT_COST = 20.0

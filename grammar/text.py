@@ -12,9 +12,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Callable, Union
 
-from uyir.grammar.script import is_wellformed, normalise, words_of
-
 from uyir.errors import DataError
+from uyir.grammar.script import is_wellformed, normalise, words_of
 
 _OPENERS: dict[str, Callable[..., Iterable[bytes]]] = {
     ".xz": lzma.open,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
 import click
-from uyir.grammar.join import MARK, closes, opens
 
 from uyir.errors import DataError, ScriptError
+from uyir.grammar.join import MARK, closes, opens
 
 if TYPE_CHECKING:
     from uyir.lexicon.g2p import Pronunciation

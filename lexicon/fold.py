@@ -8,9 +8,8 @@ from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
-from uyir.grammar.lists import read_table
-
 from uyir.errors import DataError
+from uyir.grammar.lists import read_table
 
 FOLD_COLUMNS = ("ipa", "folded", "language", "note")
 VOWELS = frozenset("aeiou")

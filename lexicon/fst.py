@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Optional
 
+from uyir.errors import GraphError
 from uyir.grammar.script import decompose, load_script
 from uyir.lexicon.g2p import (
     DEFAULT_MAX_WEIGHT,
@@ -23,10 +24,9 @@ from uyir.lexicon.g2p import (
 )
 from uyir.lexicon.symbols import EPSILON, WORD_END, Symbols
 
-from uyir.errors import GraphError
-
 if TYPE_CHECKING:
     import pynini
+
     from uyir.lexicon.user import UserLexicon
 
 #: A rule file that makes a larger transducer than this is taken for a mistake in its contexts.

@@ -28,11 +28,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import Row, read_table
 from uyir.grammar.script import decompose, load_script
 from uyir.lexicon.symbols import Symbols, geminates, load_phones
-
-from uyir.errors import DataError, ScriptError
 
 if TYPE_CHECKING:
     import pynini

@@ -20,16 +20,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Callable, Optional
 
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.join import bare, closes, opens
 from uyir.grammar.script import decompose
 from uyir.lexicon.fst import letter_symbols, phone_letter
 from uyir.lexicon.g2p import DEFAULT_MAX_WEIGHT, load_g2p
 from uyir.lexicon.symbols import WORD_END, Symbols
 
-from uyir.errors import DataError, ScriptError
-
 if TYPE_CHECKING:
     import pynini
+
     from uyir.lexicon.user import UserLexicon
 
 #: Back-off label of the language model; the lexicon lets it through between subwords.

@@ -16,9 +16,8 @@ from functools import cache
 from pathlib import Path
 from typing import Union
 
-from uyir.grammar.lists import read_table
-
 from uyir.errors import DataError
+from uyir.grammar.lists import read_table
 
 LEXICON_DATA = Path(__file__).parent
 PHONE_COLUMNS = ("name", "ipa", "ta", "kn", "class", "note")

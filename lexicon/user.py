@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Optional, Union
 
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.join import MARK, bare, join
 from uyir.grammar.script import decompose, load_script
 from uyir.lexicon.g2p import (
@@ -31,8 +32,6 @@ from uyir.lexicon.g2p import (
     phone_characters,
 )
 from uyir.lexicon.symbols import load_phones
-
-from uyir.errors import DataError, ScriptError
 
 USER_RULE = "user_lexicon"
 

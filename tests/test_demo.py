@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from uyir.decode.transcribe import MODELS
 
 from uyir import LANGUAGES, cli, demo
+from uyir.decode.transcribe import MODELS
 from uyir.errors import DataError
 
 RESERVED_VOICES = {"klatt5", "Andrea", "Michael", "grandpa", "female4", "Diogo"}

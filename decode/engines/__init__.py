@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from uyir.decode.hypothesis import Hypothesis
-
 from uyir.errors import EngineError
 
 if TYPE_CHECKING:

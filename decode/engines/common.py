@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any, Optional
 
 import numpy as np
-from uyir.decode.hypothesis import FloatArray
 
+from uyir.decode.hypothesis import FloatArray
 from uyir.errors import EngineError
 
 

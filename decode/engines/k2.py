@@ -10,11 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
 from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice, LatticePath
-
 from uyir.errors import EngineError, GraphError
 
 #: Stands in for -inf, which would turn k2's differences of scores into NaN; a path through it is

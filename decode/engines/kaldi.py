@@ -13,11 +13,11 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any, Optional
 
 import numpy as np
+
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
 from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
-
 from uyir.errors import EngineError, GraphError
 
 #: Relative difference below which two path scores, summed in float32, are the same.

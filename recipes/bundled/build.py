@@ -16,12 +16,11 @@ from pathlib import Path
 
 from uyir.decode.graph_build import build_files, word_table
 from uyir.decode.lm import Vocabulary, train
+from uyir.errors import UyirError
 from uyir.grammar.join import bare, opens
 from uyir.grammar.morphotactics import load_grammar, splice_states
 from uyir.grammar.segment import Segmentation, load_segmenter
 from uyir.grammar.text import sentences
-
-from uyir.errors import UyirError
 
 
 def say(line: str) -> None:

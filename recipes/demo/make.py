@@ -20,12 +20,12 @@ from pathlib import Path
 import click
 import soundfile
 import soxr
-from uyir.grammar.lists import read_table
-from uyir.grammar.script import words_of
-from uyir.grammar.text import read_lines
 
 from uyir import LANGUAGES
 from uyir.errors import DataError, UyirError
+from uyir.grammar.lists import read_table
+from uyir.grammar.script import words_of
+from uyir.grammar.text import read_lines
 
 SENTENCES = Path(__file__).parent / "sentences.tsv"
 COLUMNS = ("id", "language", "voice", "rate", "text")

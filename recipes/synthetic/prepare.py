@@ -19,10 +19,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
+from uyir.errors import DataError, ScriptError, UyirError
 from uyir.grammar.script import is_wellformed, normalise, script_of
 from uyir.lexicon.g2p import load_g2p
-
-from uyir.errors import DataError, ScriptError, UyirError
 
 COLUMNS = ("id", "language", "text", "phones")
 _RUN = 6

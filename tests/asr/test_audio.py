@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from uyir.asr.audio import read_audio
 
+from uyir.asr.audio import read_audio
 from uyir.errors import AudioError
 
 

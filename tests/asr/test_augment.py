@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+
 from uyir.asr.augment import (
     AugmentConfig,
     WaveAugment,
@@ -13,7 +14,6 @@ from uyir.asr.augment import (
     mu_law,
     spec_augment,
 )
-
 from uyir.errors import DataError
 
 NOTHING = {

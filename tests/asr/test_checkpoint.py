@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from uyir.asr.checkpoint import dequantise, load_model, quantise, save_model
 from uyir.asr.model import CtcModel, ModelConfig
-
 from uyir.errors import ModelError
 
 TOKENS = ["<blk>", "<spn>", "a", "aa", "k"]

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from tones import TOKENS, write_tones
-from uyir.asr.data import Loader, Utterance, bucketed_batches, read_manifest, select
 
+from uyir.asr.data import Loader, Utterance, bucketed_batches, read_manifest, select
 from uyir.errors import DataError
 
 HEADER = "id\taudio\tduration\tlanguage\ttext\tphones\n"

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
 from uyir.asr import features as module
 from uyir.asr.features import Fbank, FrontendConfig
-
 from uyir.errors import ModelError
 
 

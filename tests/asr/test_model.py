@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+
 from uyir.asr.checkpoint import load_model
 from uyir.asr.model import CtcModel, ModelConfig, Subsampling, greedy
-
 from uyir.errors import ModelError
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny"

@@ -16,10 +16,10 @@ import torch
 import yaml
 from click.testing import CliRunner
 from tones import write_tones
+
 from uyir.asr.checkpoint import load_model
 from uyir.asr.commands import main
 from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint, read_config
-
 from uyir.errors import DataError, ModelError
 
 MODEL = {

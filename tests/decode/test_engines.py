@@ -4,8 +4,8 @@ import math
 
 import numpy as np
 import pytest
-from uyir.decode.engines import NAMES, SearchOptions, available, choose, create, why_not
 
+from uyir.decode.engines import NAMES, SearchOptions, available, choose, create, why_not
 from uyir.errors import EngineError, GraphError
 
 WIDE = SearchOptions(beam=1000.0, max_active=100_000)

@@ -11,6 +11,7 @@ from typing import Optional
 import numpy as np
 import pytest
 import safetensors.numpy
+
 from uyir.decode.graph import (
     Arcs,
     Graph,
@@ -21,7 +22,6 @@ from uyir.decode.graph import (
     openfst_bytes,
     remove_epsilons,
 )
-
 from uyir.errors import GraphError
 
 Result = tuple[float, tuple[int, ...]]

@@ -10,6 +10,7 @@ from typing import Any, Optional
 
 import numpy as np
 import pytest
+
 from uyir.decode.graph import Arcs, Graph, Root
 from uyir.decode.graph_build import (
     Limits,
@@ -21,11 +22,10 @@ from uyir.decode.graph_build import (
     word_table,
 )
 from uyir.decode.lm import NgramModel, Vocabulary, train
+from uyir.errors import GraphError
 from uyir.grammar.join import join
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import Symbols, tokens_table
-
-from uyir.errors import GraphError
 
 pynini = pytest.importorskip("pynini")
 

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+
+from uyir.cli import main
 from uyir.decode.graph import Graph
 from uyir.decode.graph_build import word_table
 from uyir.decode.lm import read_arpa
 from uyir.lexicon.symbols import Symbols, tokens_table
-
-from uyir.cli import main
 
 TEXT = """படி+ +த்த்+ +ஆன் மரம்
 மரம் படி+ +த்த்+ +ஆள்

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+
 from uyir.decode.hypothesis import Run, failed, from_path, runs_of, spans_by_pronunciation
 
 

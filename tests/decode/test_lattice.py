@@ -5,8 +5,8 @@ import math
 
 import numpy as np
 import pytest
-from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 
+from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.errors import EngineError
 
 

@@ -9,6 +9,7 @@ from typing import Optional
 
 import numpy as np
 import pytest
+
 from uyir.decode import lm
 from uyir.decode.lm import (
     LN10,
@@ -21,9 +22,8 @@ from uyir.decode.lm import (
     read_sentences,
     train,
 )
-from uyir.lexicon.symbols import Symbols
-
 from uyir.errors import DataError
+from uyir.lexicon.symbols import Symbols
 
 
 def corpus(seed: int, sentences: int, size: int = 40) -> list[list[str]]:

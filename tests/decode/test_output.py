@@ -6,6 +6,7 @@ import shutil
 import subprocess
 
 import pytest
+
 from uyir.decode.output import (
     WRITERS,
     cues_of,
@@ -15,7 +16,6 @@ from uyir.decode.output import (
     write_outputs,
 )
 from uyir.decode.transcribe import Segment, SpokenSubword, SpokenWord, Transcript
-
 from uyir.errors import DataError
 
 

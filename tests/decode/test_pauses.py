@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from uyir.decode.pauses import levels, stretches
 
 RATE = 16000

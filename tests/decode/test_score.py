@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+
+from uyir.cli import main
 from uyir.decode.score import (
     Counts,
     align_counts,
@@ -19,10 +21,8 @@ from uyir.decode.score import (
     score_files,
     score_pairs,
 )
-from uyir.grammar.script import normalise
-
-from uyir.cli import main
 from uyir.errors import DataError
+from uyir.grammar.script import normalise
 
 TA = "அவன் நேற்று வீட்டில் படித்தான்"
 

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+
 from uyir.asr.checkpoint import save_model
 from uyir.asr.model import CtcModel, ModelConfig
+from uyir.cli import main
 from uyir.decode.engines import SearchOptions, why_not
 from uyir.decode.graph import Graph, file_sha256
 from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.decode.transcribe import find_model, load
+from uyir.errors import AudioError, DataError, GraphError, ModelError
 from uyir.grammar.join import bare
 from uyir.grammar.join import join as joined
 from uyir.grammar.script import NORMALISER_VERSION
 from uyir.grammar.segment import Segmentation, Subword
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import Symbols, tokens_table
-
-from uyir.cli import main
-from uyir.errors import AudioError, DataError, GraphError, ModelError
 
 RATE = 16000
 #: The toy's words by language: subwords, and at which phone of the word each begins.

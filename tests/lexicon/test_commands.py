@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from uyir.lexicon.commands import pronounce
-from uyir.lexicon.user import UserLexicon, pronounce_subwords
 
 from uyir.errors import DataError
+from uyir.lexicon.commands import pronounce
+from uyir.lexicon.user import UserLexicon, pronounce_subwords
 
 
 def run(*arguments: str, stdin: str = "") -> Result:

@@ -8,14 +8,14 @@ from typing import Any
 
 import pytest
 from lexicon_samples import outputs, random_letters
+
+from uyir.errors import DataError
 from uyir.grammar.script import decompose
 from uyir.lexicon import g2p as g2p_module
 from uyir.lexicon.fst import letter_symbols, phone_letter, phone_transducer
 from uyir.lexicon.g2p import OPAQUE, G2p, load_g2p, phone_characters, read_rules
 from uyir.lexicon.symbols import WORD_END, Symbols, tokens_table
 from uyir.lexicon.user import Entry, UserLexicon
-
-from uyir.errors import DataError
 
 LANGUAGES = ("ta", "kn")
 

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 from lexicon_samples import random_letters
+
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import read_table
 from uyir.grammar.script import compose, decompose, is_wellformed, load_script
 from uyir.lexicon import g2p as g2p_module
 from uyir.lexicon.g2p import MAX_VARIANT_LETTERS, load_g2p, read_rules
 from uyir.lexicon.symbols import geminates, load_phones
-
-from uyir.errors import DataError, ScriptError
 
 GOLDEN = [
     (language, row["word"], row["phones"], row["rule"])

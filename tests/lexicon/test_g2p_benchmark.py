@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+
 from uyir.lexicon.fold import load_fold
 from uyir.lexicon.symbols import load_phones
 

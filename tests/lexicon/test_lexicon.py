@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 from lexicon_samples import outputs, random_letters
+
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.join import mark
 from uyir.grammar.lists import read_table
 from uyir.grammar.script import HIATUS, compose, decompose, load_script
@@ -19,8 +21,6 @@ from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.lexicon import build_letter_lexicon, build_phone_lexicon
 from uyir.lexicon.symbols import WORD_END, Symbols, tokens_table
 from uyir.lexicon.user import Entry, UserLexicon, pronounce_subwords
-
-from uyir.errors import DataError, ScriptError
 
 LANGUAGES = ("ta", "kn")
 

@@ -6,9 +6,9 @@ import unicodedata
 from pathlib import Path
 
 import pytest
-from uyir.lexicon.symbols import Symbols, geminates, load_phones, tokens_table
 
 from uyir.errors import DataError
+from uyir.lexicon.symbols import Symbols, geminates, load_phones, tokens_table
 
 
 def test_table_begins_with_blank_and_noise() -> None:
