@@ -180,8 +180,9 @@ def load(
     folder = find_model(model)
     try:
         loaded = load_model(folder, device)
-    except RuntimeError as error:
-        raise ModelError(f"device {device!r} cannot be used: {error}") from None
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).partition("\n")[0]
+        raise ModelError(f"device {device!r} cannot be used: {reason}") from None
     return Recogniser(
         folder,
         loaded,

@@ -458,6 +458,14 @@ def test_wrong_usage_has_exit_code_2(run, model, recordings):
         run(*arguments, "--model", model, recordings / "a.wav", expect=2)
 
 
+def test_a_device_that_is_not_there_is_named(run, model, recordings):
+    devices = ["julius"] if torch.cuda.is_available() else ["julius", "cuda"]
+    for device in devices:
+        out = run("-l", "ta", "--model", model, "--device", device, recordings, expect=1)
+        assert f"device '{device}' cannot be used" in out.err
+        assert len(out.err.splitlines()) == 1
+
+
 def test_silence_is_flagged_and_no_failure(run, model, tmp_path):
     soundfile.write(tmp_path / "quiet.wav", np.zeros(2 * RATE, dtype=np.float32), RATE)
     result = run("-l", "ta", "--model", model, "--json", tmp_path / "quiet.wav")
