@@ -840,7 +840,7 @@ class Graph:
 
         The arcs are those of LG, numbered depth first, in bytes: 1 or 2 an ilabel; a bit each that
         says whether there is a word, a weight, a jump (a target other than the next state), and
-        2 to 4 bytes for each that there is. Weights are rounded to a 16-bit fixed point whose step
+        2 or 3 bytes for each that there is. Weights are rounded to a 16-bit fixed point whose step
         the header gives (at most 1/512 for costs up to 64).
         """
         import safetensors.numpy
@@ -1032,13 +1032,16 @@ def _encode(arcs: Arcs, splices: Sequence[Splice]) -> tuple[dict[str, Array], fl
     weight = fixed(arcs.weight)
     jump = arcs.target != arcs.source + 1
     far = arcs.target[jump]
+    words = arcs.olabel[arcs.olabel != 0]
+    high = bool(len(words)) and int(words.max()) > 0xFFFF
     ending = np.flatnonzero(np.isfinite(arcs.final))
     keys = sorted({s.key for s in splices})
     tensors = {
         "degree": _narrow(np.diff(arcs.offsets), np.uint8, np.uint16, np.uint32),
         "ilabel": _narrow(arcs.ilabel, np.uint8, np.uint16),
         "has_olabel": np.packbits(arcs.olabel != 0),
-        "olabel": _narrow(arcs.olabel[arcs.olabel != 0], np.uint16, np.uint32),
+        "olabel_low": (words & 0xFFFF).astype(np.uint16),
+        "olabel_high": _narrow(words >> 16, np.uint8, np.uint16) if high else np.empty(0, np.uint8),
         "has_weight": np.packbits(weight != 0),
         "weight": weight[weight != 0],
         "has_jump": np.packbits(jump),
@@ -1063,7 +1066,10 @@ def _decode(tensors: dict[str, Array], header: dict[str, Any]) -> tuple[Arcs, tu
 
     source = np.repeat(np.arange(states, dtype=np.int64), tensors["degree"].astype(np.int64))
     olabel = np.zeros(count, dtype=np.int64)
-    olabel[bits("has_olabel")] = tensors["olabel"]
+    words = tensors["olabel_low"].astype(np.int64)
+    if len(tensors["olabel_high"]):
+        words |= tensors["olabel_high"].astype(np.int64) << 16
+    olabel[bits("has_olabel")] = words
     weight = np.zeros(count, dtype=np.float32)
     weight[bits("has_weight")] = tensors["weight"] * np.float32(step)
     target = source + 1

@@ -79,14 +79,18 @@ def train(
     FILES may be .gz or .xz, or `-`. Without --words the vocabulary is what the text has; with it,
     every subword of the table has a probability and all others are unknown.
     """
-    from uyir.decode.lm import Vocabulary, read_sentences
+    from uyir.decode.lm import UNK, Vocabulary, read_sentences
     from uyir.decode.lm import train as estimate
     from uyir.lexicon.symbols import Symbols
 
     begun = time.monotonic()
     vocabulary = Vocabulary() if words is None else Vocabulary.of_table(Symbols.read(words))
     text = vocabulary.encode(read_sentences(files, language))
-    _say(f"{len(text):,} tokens of {len(vocabulary):,} kinds, {time.monotonic() - begun:.1f} s")
+    unknown = int((text == vocabulary.id(UNK)).sum())
+    _say(
+        f"{len(text):,} tokens of {len(vocabulary):,} kinds, {unknown:,} of them unknown, "
+        f"{time.monotonic() - begun:.1f} s"
+    )
     model = estimate(
         text, vocabulary, order, min_counts=min_counts, prune=prune, max_ngrams=max_ngrams
     )
@@ -101,6 +105,7 @@ def train(
     if as_json:
         report = {
             "tokens": len(text),
+            "unknown": unknown,
             "vocabulary": len(vocabulary),
             "ngrams": counts,
             "seconds": round(seconds, 2),

@@ -189,6 +189,23 @@ def test_file_round_trip(tmp_path: Path, epsilons: bool) -> None:
             assert_same(best_path(one, one.lexical, labels), best_path(two, two.lexical, labels))
 
 
+def test_large_tables_and_costs_survive_the_file(tmp_path: Path) -> None:
+    graph = Graph.from_arcs(
+        [0, 0, 1, 70_000],
+        [1, 70_000, 70_001, 70_001],
+        [2, 300, 3, 0],
+        [70_000, 1, 0, 200_000],
+        [-3.5, 100.0, 0.0, 0.25],
+        0,
+        [np.inf] * 70_001 + [7.0],
+        ctc=True,
+    )
+    graph.save(tmp_path / "g")
+    read = Graph.load(tmp_path / "g")
+    assert best_path(read, read.lexical, [2, 3]) == {(70_000,): pytest.approx(3.5, abs=0.01)}
+    assert best_path(read, read.lexical, [300]) == {(1, 200_000): pytest.approx(107.25, abs=0.01)}
+
+
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:
     graph = random_graph(1, True)
     path = tmp_path / "g.safetensors"

@@ -39,6 +39,7 @@ def test_train_and_perplexity(folder: Path, capsys: pytest.CaptureFixture[str]) 
     report = json.loads(capsys.readouterr().out)
     model = read_arpa(folder / "lm.arpa")
     assert report["ngrams"] == [len(order) for order in model.orders]
+    assert report["unknown"] == 0
     assert "மர+" in model.symbols  # of the table, though not in the text
     arguments = ["lm", "perplexity", "-l", "ta", str(folder / "lm.arpa"), str(folder / "text")]
     assert main([*arguments, "--json"]) == 0
