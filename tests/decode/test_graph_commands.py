@@ -99,22 +99,40 @@ def test_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded.num_words == len(Symbols.read(folder / "words.txt"))
 
 
-def test_graph_options_act(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pytest.importorskip("pynini")
+def test_graph_options_act(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pynini = pytest.importorskip("pynini")
+
+    def one_word(grammar: object, words: Symbols, weighted: bool = False) -> object:
+        """A grammar of one word, which costs 1 if costs are asked for."""
+        fst = pynini.Fst()
+        fst.add_states(4)
+        fst.set_start(0).set_final(3)
+        for state, piece in enumerate(("படி+", "+த்த்+", "+ஆன்")):
+            label = words.id(piece)
+            cost = float(weighted and state == 0)
+            fst.add_arc(state, pynini.Arc(label, label, cost, state + 1))
+        return fst
+
+    monkeypatch.setattr("uyir.grammar.morphotactics.subword_acceptor", one_word)
+    monkeypatch.setattr("uyir.grammar.morphotactics.load_grammar", lambda language: None)
     assert train(folder) == 0
     lm = ("--lm", str(folder / "lm.arpa"))
-    arcs = {}
+    arcs, cost = {}, {}
     for name, options in {
         "all": lm,
         "no sg": (*lm, "--no-sg"),
         "no lm": ("--no-lm",),
         "no variants": (*lm, "--no-variants"),
+        "scaled": ("--no-lm", "--sg-scale", "2"),
     }.items():
         capsys.readouterr()
         assert graph(folder, *options, "--json") == 0
         arcs[name] = json.loads(capsys.readouterr().out)["arcs"]
-    assert len(set(arcs.values())) == 4
-    assert arcs["no lm"] < arcs["all"] and arcs["no variants"] < arcs["all"]
+        cost[name] = float(Graph.load(folder / "out" / "HLG.safetensors").lexical.weight.max())
+    assert arcs["no lm"] <= arcs["all"] < arcs["no sg"] and arcs["no variants"] < arcs["all"]
+    assert cost["scaled"] - cost["no lm"] == pytest.approx(2.0, abs=0.01)
     assert graph(folder) == 2
     assert graph(folder, *lm, "--no-lm") == 2
     assert graph(folder, *lm, "--no-sg", "--max_states", "2") == 1
