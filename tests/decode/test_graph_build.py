@@ -424,15 +424,25 @@ def test_merging_pasts_makes_one_arc_of_what_was_guessed() -> None:
     assert read(graph, (1, 2)) == {(1,): 0.0} and read(graph, (1, 3)) == {(2,): 1.0}
 
 
-def test_report_is_json_and_goes_into_the_file(tmp_path: Path) -> None:
+def test_equal_builds_are_equal_files(tmp_path: Path) -> None:
     table = make_table("kn")
     lines: list[str] = []
-    graph, report = build_graph(
-        "kn", table, TOKENS, model=make_model("kn", table), say=lines.append, meta={"a": 1}
-    )
+    files = []
+    for name in ("one", "two"):
+        graph, report = build_graph(
+            "kn",
+            table,
+            TOKENS,
+            model=make_model("kn", table),
+            grammar=make_grammar("kn", table),
+            say=lines.append,
+            meta={"a": 1},
+        )
+        graph.save(tmp_path / name)
+        files.append((tmp_path / name).read_bytes())
+    assert files[0] == files[1]
     assert any("estimate" in line for line in lines)
-    graph.save(tmp_path / "g")
-    meta = Graph.load(tmp_path / "g").meta
-    assert meta["a"] == 1
-    assert meta["report"] == json.loads(json.dumps(report.as_dict()))
+    meta = Graph.load(tmp_path / "one").meta
+    assert meta["a"] == 1 and meta["counts"]["hlg_arcs"] == report.hlg_arcs == graph.num_arcs
     assert report.epsilons == int((graph.lexical.ilabel == 0).sum())
+    assert json.loads(json.dumps(report.as_dict()))["steps"][0]["step"] == "LM"
