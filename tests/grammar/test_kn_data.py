@@ -73,3 +73,45 @@ def test_number_glosses_are_their_values(segmenter: Segmenter) -> None:
 def test_closed_grammar_refuses_what_is_no_word(segmenter: Segmenter) -> None:
     for nonsense in ("ಕಖಗಘಙ", "ಗಳುಗಳು", "ಉತ್ತೇನೆ", "ದಲ್ಲಿಮರ", "ಇದ್ದಾರೆಮಾಡಿ"):
         assert not segmenter.accepts(nonsense), nonsense
+
+
+def corruptions(pieces: list[str]) -> list[list[str]]:
+    """A word's pieces with one affix doubled, left out or changed with its neighbour."""
+    found = []
+    for i in range(1, len(pieces)):
+        found.append([*pieces[: i + 1], pieces[i], *pieces[i + 1 :]])
+        if i + 1 < len(pieces):
+            found.append([*pieces[:i], pieces[i + 1], pieces[i], *pieces[i + 2 :]])
+            found.append(pieces[:i] + pieces[i + 1 :])
+    return found
+
+
+def test_at_most_one_corrupted_word_in_ten_passes(segmenter: Segmenter) -> None:
+    """Many of those that pass are words: ಮಾಡಿಸಿದರು without -ಇಸ್- is ಮಾಡಿದರು."""
+    words = [
+        row["word"]
+        for row in read_table(GOLDEN / "kn_segments.tsv", ("word", "pieces", "category"))
+    ] + [
+        row["word"]
+        for row in read_table(GOLDEN / "kn_paradigms.tsv", ("word", "accepted", "what"))
+        if row["accepted"] == "yes"
+    ]
+    made = passed = 0
+    for word in words:
+        pieces = [subword.form for subword in segmenter.segment(word).subwords]
+        for corrupted in corruptions(pieces):
+            form = join(corrupted, "kn")
+            if form not in words:
+                made += 1
+                passed += segmenter.accepts(form)
+    assert made > 500
+    assert passed / made <= 0.10
+
+
+def test_no_known_fault_is_new(segmenter: Segmenter) -> None:
+    """The survivors of the big run are classified by hand; at most a third are our faults."""
+    columns = ("corruption", "from", "corrupted", "pieces", "verdict")
+    verdicts = [row["verdict"] for row in read_table(GOLDEN / "kn_survivors.tsv", columns)]
+    assert len(verdicts) == 100
+    assert set(verdicts) == {"word", "fault"}
+    assert verdicts.count("fault") <= 33
