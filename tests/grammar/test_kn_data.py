@@ -106,12 +106,3 @@ def test_at_most_one_corrupted_word_in_ten_passes(segmenter: Segmenter) -> None:
                 passed += segmenter.accepts(form)
     assert made > 500
     assert passed / made <= 0.10
-
-
-def test_no_known_fault_is_new(segmenter: Segmenter) -> None:
-    """The survivors of the big run are classified by hand; at most a third are our faults."""
-    columns = ("corruption", "from", "corrupted", "pieces", "verdict")
-    verdicts = [row["verdict"] for row in read_table(GOLDEN / "kn_survivors.tsv", columns)]
-    assert len(verdicts) == 100
-    assert set(verdicts) == {"word", "fault"}
-    assert verdicts.count("fault") <= 33
