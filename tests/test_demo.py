@@ -115,6 +115,11 @@ def test_the_bundled_model_recognises_the_bundled_recordings(
     for key in found:
         assert f"``{key}``" in (demo.__doc__ or ""), f"{key} is not documented"
     assert len(found["utterances"]) == sum(len(demo.recordings(name)) for name in LANGUAGES)
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     for language in LANGUAGES:
+        claimed = re.search(rf"^{language} WER ([0-9.]+) CER ([0-9.]+)$", readme, re.MULTILINE)
+        assert claimed, "the README shows what make demo ends with"
+        # Engines and processors differ in the last bits; one word is 0.014.
+        assert abs(found["totals"][language]["wer"] - float(claimed[1])) < 0.03
         assert found["totals"][language]["wer"] < 0.15
         assert found["totals"][language]["recognised"] >= 1
