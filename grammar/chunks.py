@@ -27,10 +27,14 @@ def syllables(letters: str, language: str) -> list[str]:
     for i, letter in enumerate(letters):
         current += letter
         following = letters[i + 1 : i + 2]
-        if (letter in script.vowels and following not in script.marks) or letter in script.marks or (
-            letter in script.consonants
-            and following not in script.vowels
-            and following not in (HIATUS, script.nukta)
+        if (
+            (letter in script.vowels and following not in script.marks)
+            or letter in script.marks
+            or (
+                letter in script.consonants
+                and following not in script.vowels
+                and following not in (HIATUS, script.nukta)
+            )
         ):
             parts.append(current)
             current = ""

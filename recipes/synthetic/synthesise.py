@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import json
 import lzma
-import multiprocessing
 import os
 import random
+import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Optional
 
@@ -216,43 +216,111 @@ def tidy(samples: np.ndarray, rate: int, phones: int) -> Optional[np.ndarray]:
     return np.clip(np.round(resampled), -32768, 32767).astype("<i2")
 
 
-Task = tuple[Path, list[Sentence], list[str], str, Optional[Path]]
+@dataclass(frozen=True)
+class Task:
+    """One shard to speak."""
+
+    shard: Path
+    sentences: list[Sentence]
+    names: list[str]
+    seed: str
+    folder: Optional[Path]
+
+    @property
+    def done(self) -> bool:
+        return self.shard.with_suffix(".tsv").exists()
 
 
-@lru_cache(maxsize=1)
-def _espeak(folder: Optional[Path]) -> Espeak:
-    """This process's engine. Not a pool's initialiser: a pool whose initialiser fails hangs."""
-    return Espeak(folder)
-
-
-def _speak_shard(task: Task) -> tuple[int, int, int]:
-    """Speak one shard; returns utterances, dropped ones, samples."""
-    shard, sentences, names, seed, folder = task
-    engine = _espeak(folder)
+def _speak_shard(task: Task, avoid: frozenset[int], at: Path) -> None:
+    """Speak one shard but for the sentences to `avoid`; `at` says which one is being spoken."""
+    engine = Espeak(task.folder)
     offset = dropped = 0
     lines = []
-    part = shard.with_suffix(".part")
+    part = task.shard.with_suffix(".part")
     with part.open("wb") as file:
-        for sentence in sentences:
-            voicing = voicing_of(sentence, names, seed)
+        for number, sentence in enumerate(task.sentences):
+            if number in avoid:
+                dropped += 1
+                continue
+            at.write_text(str(number), encoding="ascii")
+            voicing = voicing_of(sentence, task.names, task.seed)
             spoken = engine.speak(sentence.language, voicing)
             samples = tidy(spoken, engine.rate, len(sentence.phones.split()))
             if samples is None:
                 dropped += 1
                 continue
             file.write(samples.tobytes())
-            name = f"{sentence.id}-{seed}-{voicing.variant or 'plain'}".replace(" ", "_")
-            audio = f"{shard.name}@{offset}+{len(samples)}"
+            name = f"{sentence.id}-{task.seed}-{voicing.variant or 'plain'}".replace(" ", "_")
+            audio = f"{task.shard.name}@{offset}+{len(samples)}"
             seconds = f"{len(samples) / RATE:.3f}"
             lines.append(
                 "\t".join((name, audio, seconds, sentence.language, sentence.text, sentence.phones))
             )
             offset += len(samples)
-    os.replace(part, shard)
-    index = shard.with_suffix(".tsv.part")
+    os.replace(part, task.shard)
+    index = task.shard.with_suffix(".tsv.part")
     index.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-    os.replace(index, shard.with_suffix(".tsv"))  # last: its presence says that the shard is done
-    return len(lines), dropped, offset
+    os.replace(index, task.shard.with_suffix(".tsv"))  # last: its presence says: done
+    print(len(lines), dropped, offset)
+
+
+def _speak_apart(task: Task) -> tuple[int, int, int]:
+    """Speak one shard in a process of its own; returns utterances, dropped ones, samples.
+
+    libespeak-ng may crash or hang on a sentence: then the process is started again without it.
+    """
+    at, plan = task.shard.with_suffix(".at"), task.shard.with_suffix(".plan")
+    avoid: set[int] = set()
+    command = [sys.executable, str(Path(__file__).resolve()), "--speak", str(plan)]
+    while True:
+        plan.write_text(
+            json.dumps(
+                {
+                    "shard": str(task.shard),
+                    "sentences": [asdict(sentence) for sentence in task.sentences],
+                    "names": task.names,
+                    "seed": task.seed,
+                    "folder": None if task.folder is None else str(task.folder),
+                    "avoid": sorted(avoid),
+                }
+            ),
+            encoding="utf-8",
+        )
+        at.write_text("-1", encoding="ascii")
+        try:
+            result = subprocess.run(
+                command,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                timeout=60 + 0.5 * len(task.sentences),
+            )
+            status = result.returncode
+        except subprocess.TimeoutExpired:
+            status = -1
+        if status == 0:
+            at.unlink()
+            plan.unlink()
+            utterances, dropped, samples = (int(cell) for cell in result.stdout.split())
+            return utterances, dropped, samples
+        number = int(at.read_text(encoding="ascii"))
+        if number < 0 or number in avoid:
+            raise Failure(f"{task.shard}: {result.stderr.strip() or 'the speaking process died'}")
+        print(f"espeak-ng failed on {task.sentences[number].id}: left out", file=sys.stderr)
+        avoid.add(number)
+
+
+def _speak_plan(path: Path) -> None:
+    """The other end of `_speak_apart`."""
+    plan = json.loads(path.read_text(encoding="utf-8"))
+    task = Task(
+        Path(plan["shard"]),
+        [Sentence(**values) for values in plan["sentences"]],
+        plan["names"],
+        plan["seed"],
+        None if plan["folder"] is None else Path(plan["folder"]),
+    )
+    _speak_shard(task, frozenset(plan["avoid"]), path.with_suffix(".at"))
 
 
 def synthesise(arguments: argparse.Namespace) -> None:
@@ -266,25 +334,25 @@ def synthesise(arguments: argparse.Namespace) -> None:
         for start in range(0, len(sentences), arguments.shard):
             shard = out / f"part-{copy:02d}-{start // arguments.shard:05d}.i16"
             chosen = sentences[start : start + arguments.shard]
-            tasks.append((shard, chosen, names, f"{arguments.seed}.{copy}", arguments.espeak))
-    missing = [task for task in tasks if not task[0].with_suffix(".tsv").exists()]
+            tasks.append(Task(shard, chosen, names, f"{arguments.seed}.{copy}", arguments.espeak))
+    missing = [task for task in tasks if not task.done]
     print(
         f"{len(sentences)} sentences x {arguments.copies}, {len(names)} voices, "
         f"{len(missing)} of {len(tasks)} shards to speak",
         file=sys.stderr,
     )
     began = last = time.monotonic()
-    spoken = dropped = samples = 0
-    with ExitStack() as stack:
-        results: Iterable[tuple[int, int, int]]
-        if arguments.workers == 1:
-            results = map(_speak_shard, missing)
-        else:
-            # Spawned, not forked: libespeak-ng starts fresh in each process.
-            context = multiprocessing.get_context("spawn")
-            pool = stack.enter_context(context.Pool(arguments.workers))
-            results = pool.imap_unordered(_speak_shard, missing)
-        for number, counts in enumerate(results, start=1):
+    spoken = dropped = samples = number = 0
+
+    def speak(task: Task) -> Optional[tuple[int, int, int]]:
+        late = arguments.stop_after and time.monotonic() - began > arguments.stop_after
+        return None if late else _speak_apart(task)
+
+    with ThreadPoolExecutor(arguments.workers) as pool:
+        for counts in pool.map(speak, missing):
+            if counts is None:
+                continue
+            number += 1
             spoken, dropped, samples = spoken + counts[0], dropped + counts[1], samples + counts[2]
             if time.monotonic() - last > 10 or number == len(missing):
                 last = time.monotonic()
@@ -295,7 +363,9 @@ def synthesise(arguments: argparse.Namespace) -> None:
                     file=sys.stderr,
                     flush=True,
                 )
-    write_manifest(out, [task[0] for task in tasks])
+    if number < len(missing):
+        print(f"stopped: {len(missing) - number} shards are still to be spoken", file=sys.stderr)
+    write_manifest(out, [task.shard for task in tasks if task.done])
 
 
 def write_manifest(out: Path, shards: list[Path]) -> None:
@@ -313,6 +383,13 @@ def write_manifest(out: Path, shards: list[Path]) -> None:
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["--speak"]:
+        try:
+            _speak_plan(Path(sys.argv[2]))
+        except Failure as error:
+            print(error, file=sys.stderr)
+            return 1
+        return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sentences", type=Path, action="append", required=True, metavar="TSV")
     parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
@@ -324,6 +401,9 @@ def main() -> int:
     parser.add_argument("--shard", type=int, default=1000, help="sentences a shard")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--stop-after", type=float, metavar="SECONDS", help="begin no shard after so long"
+    )
     try:
         synthesise(parser.parse_args())
     except Failure as error:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
+import json
 import lzma
 import random
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+
 from uyir.asr.data import Loader, read_manifest
 from uyir.lexicon.symbols import tokens_table
 
@@ -188,3 +190,29 @@ def test_voicing_varies_and_repeats() -> None:
     assert max(v.rate for v in voicings) > 220 and min(v.pitch for v in voicings) < 20
     assert any("," in v.text for v in voicings)
     assert all(v.text.replace(",", "") == "மழை வந்தது நேற்று" for v in voicings)
+
+
+def test_a_sentence_that_kills_espeak_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sentences = [synthesise.Sentence(f"s{n}", "ta", "அம்மா", "a mm aa") for n in range(3)]
+    task = synthesise.Task(tmp_path / "part.i16", sentences, [""], "1", None)
+
+    def crash_on_the_second(command: list[str], **_: object) -> SimpleNamespace:
+        plan = json.loads(Path(command[-1]).read_text(encoding="utf-8"))
+        for number in range(3):
+            (tmp_path / "part.at").write_text(str(number))
+            if number == 1 and number not in plan["avoid"]:
+                return SimpleNamespace(returncode=-11, stdout="", stderr="")
+        return SimpleNamespace(returncode=0, stdout="2 1 32000\n", stderr="")
+
+    monkeypatch.setattr(synthesise.subprocess, "run", crash_on_the_second)
+    assert synthesise._speak_apart(task) == (2, 1, 32000)
+    assert "s1" in capsys.readouterr().err
+    monkeypatch.setattr(
+        synthesise.subprocess,
+        "run",
+        lambda *_, **__: SimpleNamespace(returncode=1, stdout="", stderr="no espeak"),
+    )
+    with pytest.raises(synthesise.Failure, match="no espeak"):
+        synthesise._speak_apart(task)
