@@ -660,19 +660,18 @@ def subword_acceptor(
 def _targets_after(grammar: Grammar, chunk: str) -> frozenset[int]:
     """The states that some unknown root ending in this chunk may lead to.
 
-    A pattern of ``open.tsv`` may look further back than the chunk reaches, so the states of all
-    chunks with the same last letter count: SG may accept more here, never less.
+    A pattern of ``open.tsv`` may look further back than the chunk reaches (by up to two letters), so
+    the states of all chunks with the same last letter count: SG may accept more here, never less.
     """
     cache = grammar.__dict__.setdefault("_after_letter", {})
     known: Optional[frozenset[int]] = cache.get(chunk[-1])
     if known is None:
         found: set[int] = set()
-        letters = load_script(grammar.language).letters
-        for before in letters:
-            for further in letters:
-                for opening in letters[::4]:
-                    padded = opening * 6 + further + before + chunk[-1]
-                    found.update(target for target, _ in grammar.open_targets(padded))
+        script = load_script(grammar.language)
+        for before in script.letters:
+            for further in script.letters:
+                padded = script.inherent * 6 + further + before + chunk[-1]
+                found.update(target for target, _ in grammar.open_targets(padded))
         found.discard(Grammar.END)
         known = cache[chunk[-1]] = frozenset(found)
     return known
