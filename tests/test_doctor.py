@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def whole_model(folder: Path) -> Path:
         (folder / language).mkdir(parents=True)
         for name in ("words.txt", "HLG.safetensors", "meta.json"):
             (folder / language / name).write_bytes(b"x")
-    for name in ("config.json", "tokens.txt", "README.md"):
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    for name in ("tokens.txt", "README.md"):
         (folder / name).write_bytes(b"x")
     (folder / "model.safetensors").write_bytes(b"weights")
     return folder
@@ -68,14 +70,31 @@ def test_a_whole_model_and_damaged_ones(tmp_path: Path) -> None:
     whole_model(tmp_path / "whole")
     (whole_model(tmp_path / "headless") / "model.safetensors").unlink()
     (whole_model(tmp_path / "half") / "kn" / "HLG.safetensors").unlink()
+    for name, parts in (("parts", b"12"), ("part", b"1")):
+        (whole_model(tmp_path / name) / "model.safetensors").unlink()
+        for number in parts.decode():
+            part = tmp_path / name / f"model-0000{number}-of-00002.safetensors"
+            part.write_text(number, encoding="utf-8")
+    for name, graphs in (("shared", "whole"), ("astray", "lost")):
+        config = json.dumps({"graphs": graphs})
+        whole_model(tmp_path / name)
+        (tmp_path / name / "config.json").write_text(config, encoding="utf-8")
+        for language in LANGUAGES:
+            shutil.rmtree(tmp_path / name / language)
     found = doctor.find_models(tmp_path)
-    assert list(found) == ["half", "headless", "whole"]
+    assert list(found) == ["astray", "half", "headless", "part", "parts", "shared", "whole"]
     assert found["whole"].problems == ()
     assert found["whole"].languages == ("kn", "ta")
     assert found["whole"].sha256 == hashlib.sha256(b"weights").hexdigest()
-    assert found["whole"].bytes == 6 + 3 + len(b"weights")
+    assert found["whole"].bytes == 6 + 2 + 2 + len(b"weights")
     assert found["headless"].problems == ("no model.safetensors",)
     assert found["headless"].sha256 is None
+    assert found["parts"].problems == ()
+    assert found["parts"].sha256 == hashlib.sha256(b"12").hexdigest()
+    assert found["part"].problems == ("1 of 2 parts of the weights",)
+    assert found["shared"].problems == ()
+    assert found["shared"].languages == ("kn", "ta")
+    assert "lost" in found["astray"].problems[0]
     assert found["half"].problems == ("no kn/HLG.safetensors",)
     assert found["half"].languages == ("ta",)
 

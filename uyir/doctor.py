@@ -7,7 +7,7 @@ With ``--json`` one object; programs may rely on these keys:
 - ``torch``: {``version``, ``cuda`` (the build's CUDA or null), ``devices`` (GPU names), ``error``};
 - ``engines``: name → null when it can run, else the reason why not;
 - ``default_engine``: the one that `uyir transcribe` takes on this machine's CPU, or null;
-- ``models``: name → {``path``, ``bytes``, ``sha256`` (of model.safetensors), ``languages``, ``problems``};
+- ``models``: name → {``path``, ``bytes``, ``sha256`` (of the weights, parts in order), ``languages``, ``problems``};
 - ``programs``: name → {``path`` (null when missing), ``needed_for``, ``install``};
 - ``ok``: whether transcription can run here: the required packages, an engine and a whole model;
 - ``why_not``: what is lacking for that, a text each.
@@ -29,6 +29,7 @@ from typing import Optional
 import click
 
 from uyir import __version__
+from uyir.errors import UyirError
 
 MODELS = Path(__file__).parent / "models"
 
@@ -176,11 +177,39 @@ def look_at_model(folder: Path) -> Model:
     """Look at a model folder without loading it: which files are there, and what they weigh."""
     problems = [
         f"no {name}"
-        for name in ("model.safetensors", "config.json", "tokens.txt", "README.md")
+        for name in ("config.json", "tokens.txt", "README.md")
         if not (folder / name).is_file()
     ]
-    languages = []
-    for entry in sorted(path for path in folder.iterdir() if path.is_dir()):
+    weights = sorted(folder.glob("model*.safetensors"))
+    total = weights[-1].stem.rpartition("-of-")[2] if weights else ""
+    if not weights:
+        problems.append("no model.safetensors")
+    elif total.isdigit() and int(total) != len(weights):
+        problems.append(f"{len(weights)} of {int(total)} parts of the weights")
+    digest = hashlib.sha256()
+    for path in weights:
+        digest.update(path.read_bytes())
+    languages, lacking = look_at_graphs(folder)
+    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return Model(
+        path=str(folder),
+        bytes=size,
+        sha256=digest.hexdigest() if weights else None,
+        languages=tuple(languages),
+        problems=(*problems, *lacking),
+    )
+
+
+def look_at_graphs(folder: Path) -> tuple[list[str], list[str]]:
+    """The languages whose graph is whole, and what is lacking of the others."""
+    try:
+        from uyir.decode.transcribe import graph_folder
+
+        graphs = graph_folder(folder)
+    except (ImportError, OSError, UyirError) as error:
+        return [], [str(error)]
+    languages, problems = [], []
+    for entry in sorted(path for path in graphs.iterdir() if path.is_dir()):
         lacking = [
             f"no {entry.name}/{name}"
             for name in ("words.txt", "HLG.safetensors", "meta.json")
@@ -191,10 +220,7 @@ def look_at_model(folder: Path) -> Model:
             languages.append(entry.name)
     if not languages:
         problems.append("no language's graph is whole")
-    weights = folder / "model.safetensors"
-    sha256 = hashlib.sha256(weights.read_bytes()).hexdigest() if weights.is_file() else None
-    size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return Model(str(folder), size, sha256, tuple(languages), tuple(problems))
+    return languages, problems
 
 
 def find_models(models: Path = MODELS) -> dict[str, Model]:
