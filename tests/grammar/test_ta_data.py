@@ -1,0 +1,103 @@
+"""The Tamil lists against forms and segmentations made by hand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from uyir.grammar.join import join
+from uyir.grammar.lists import read_table
+from uyir.grammar.morphotactics import load_grammar
+from uyir.grammar.script import decompose
+from uyir.grammar.segment import Segmenter, load_segmenter
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return load_segmenter("ta")
+
+
+def boundaries(pieces: list[str]) -> set[int]:
+    """Where pieces meet, in letters from the beginning of the word."""
+    found, position = set(), 0
+    for piece in pieces[:-1]:
+        position += len(decompose(piece, "ta"))
+        found.add(position)
+    return found
+
+
+def test_one_walk_through_a_long_word(segmenter: Segmenter) -> None:
+    result = segmenter.segment("படித்துக்கொண்டிருந்தவர்களுக்குத்தான்")
+    assert result.closed
+    assert result.category == "verbs"
+    assert result.marked == (
+        "படி+",
+        "+த்த்+",
+        "+உ+",
+        "+க்கொண்ட்+",
+        "+இரு+",
+        "+ந்த்+",
+        "+அவர்+",
+        "+கள்+",
+        "+உக்கு+",
+        "+த்தான்",
+    )
+
+
+def test_paradigms(segmenter: Segmenter) -> None:
+    """Every class: the forms of its model, and forms with another class's stem or tense."""
+    wrong = [
+        f"{row['word']} ({row['what']})"
+        for row in read_table(GOLDEN / "ta_paradigms.tsv", ("word", "accepted", "what"))
+        if segmenter.accepts(row["word"]) != (row["accepted"] == "yes")
+    ]
+    assert not wrong
+
+
+def test_golden_segments(segmenter: Segmenter) -> None:
+    right = ours = gold = words = categories = 0
+    for row in read_table(GOLDEN / "ta_segments.tsv", ("word", "pieces", "category")):
+        pieces = row["pieces"].split()
+        assert join(pieces, "ta") == row["word"]
+        result = segmenter.segment(row["word"])
+        wanted = boundaries(pieces)
+        found = boundaries([subword.form for subword in result.subwords])
+        right += len(wanted & found)
+        ours += len(found)
+        gold += len(wanted)
+        words += 1
+        categories += result.category == row["category"]
+    assert words >= 200
+    assert 2 * right / (ours + gold) >= 0.95
+    assert categories / words >= 0.93
+
+
+@pytest.mark.parametrize("stop", ["க்", "ச்", "த்", "ப்"])
+def test_a_linking_stop_is_a_piece_of_its_own(segmenter: Segmenter, stop: str) -> None:
+    pieces = segmenter.segment("மரத்தை" + stop).subwords
+    assert [piece.form for piece in pieces] == ["மரத்த்", "ஐ", stop]
+    assert pieces[-1].gloss == "LINK"
+    assert not segmenter.accepts("மரங்கள்" + stop + stop)
+
+
+def test_colloquial_endings_can_be_switched_off(segmenter: Segmenter) -> None:
+    standard = Segmenter(load_grammar("ta", frozenset({"style=colloquial"})))
+    for word in ("படிக்கணும்", "வந்தாங்க", "படிச்சான்"):
+        assert segmenter.accepts(word), word
+        assert not standard.accepts(word), word
+    assert standard.accepts("படிக்கவேண்டும்")
+
+
+def test_unknown_roots_take_known_endings(segmenter: Segmenter) -> None:
+    result = segmenter.segment("குவண்டைசேஷன்களுக்கும்")
+    assert not result.closed
+    assert [piece.form for piece in result.subwords][-3:] == ["கள்", "உக்க்", "உம்"]
+    assert join(result.marked, "ta") == "குவண்டைசேஷன்களுக்கும்"
+
+
+def test_closed_grammar_refuses_what_is_no_word(segmenter: Segmenter) -> None:
+    for nonsense in ("கஙசஞ", "களுக்குகள்", "த்தான்படி", "இல்மரத்த்", "கிறான்செய்"):
+        assert not segmenter.accepts(nonsense), nonsense
