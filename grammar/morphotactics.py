@@ -308,6 +308,11 @@ class _Lists:
             (name, value) for name, _, value in (f.partition("=") for f in row["features"].split())
         )
         if without.intersection(f"{name}={value}" for name, value in features):
+            if kind != "prefix":
+                for name in row[
+                    "class"
+                ].split():  # the state stays known, though it may be a dead end
+                    self.after.setdefault(name, [])
             return
         try:
             letters = decompose(row["form"], self.language)
