@@ -309,9 +309,8 @@ class _Lists:
         )
         if without.intersection(f"{name}={value}" for name, value in features):
             if kind != "prefix":
-                for name in row[
-                    "class"
-                ].split():  # the state stays known, though it may be a dead end
+                # the state stays known, though it may be a dead end
+                for name in row["class"].split():
                     self.after.setdefault(name, [])
             return
         try:
