@@ -1,5 +1,7 @@
 """Model folders: ``model.safetensors``, ``config.json``, ``tokens.txt``. Nothing is unpickled.
 
+Weights of more than `PART_BYTES` are stored in parts, ``model-00001-of-00002.safetensors`` and so on.
+
 Weights are stored as float32, float16, or int8 with one scale a row (output channel), which are
 float32 again after loading. `config.json` carries a format version and the frontend.
 """
@@ -18,6 +20,9 @@ from uyir.errors import ModelError
 
 FORMAT_VERSION = 1
 WEIGHT_FORMATS = ("int8", "float16", "float32")
+
+#: Files stay small enough for any host of a repository.
+PART_BYTES = 15_000_000
 
 _SCALE = "::scale"
 
@@ -79,12 +84,31 @@ def save_model(
         raise ModelError(f"{len(tokens)} token names for {model.config.tokens} outputs")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    # Not save_file, which makes a file that nobody but its owner may read.
-    (folder / "model.safetensors").write_bytes(save(quantise(model.state_dict(), weights)))
+    for old in folder.glob("model*.safetensors"):
+        old.unlink()
+    parts = _parts(quantise(model.state_dict(), weights))
+    for number, part in enumerate(parts, start=1):
+        name = f"model-{number:05d}-of-{len(parts):05d}" if len(parts) > 1 else "model"
+        # Not save_file, which makes a file that nobody but its owner may read.
+        (folder / f"{name}.safetensors").write_bytes(save(part))
     config = {"format": FORMAT_VERSION, "weights": weights, "model": model.config.to_dict()}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     lines = "".join(f"{token} {number}\n" for number, token in enumerate(tokens))
     (folder / "tokens.txt").write_text(lines, encoding="utf-8")
+
+
+def _parts(tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """Tensors in order, divided so that each part is at most `PART_BYTES`, if its first one is."""
+    parts: list[dict[str, torch.Tensor]] = [{}]
+    size = 0
+    for name, value in tensors.items():
+        bytes_ = value.numel() * value.element_size()
+        if parts[-1] and size + bytes_ > PART_BYTES:
+            parts.append({})
+            size = 0
+        parts[-1][name] = value
+        size += bytes_
+    return parts
 
 
 def load_model(folder: Union[str, Path], device: Union[str, torch.device] = "cpu") -> LoadedModel:
@@ -100,15 +124,30 @@ def load_model(folder: Union[str, Path], device: Union[str, torch.device] = "cpu
             f"{folder / 'tokens.txt'}: {len(tokens)} tokens, but config.json says {config.tokens}"
         )
     model = CtcModel(config)
-    path = folder / "model.safetensors"
+    paths = _weight_files(folder)
+    path = paths[0]
+    stored: dict[str, torch.Tensor] = {}
+    for path in paths:
+        stored.update(_read_tensors(path))
     try:
-        model.load_state_dict(dequantise(_read_tensors(path)))
+        model.load_state_dict(dequantise(stored))
     except (RuntimeError, ModelError) as error:
         raise ModelError(f"{path}: does not fit config.json: {error}") from None
     for name, value in model.state_dict().items():
         if not bool(torch.isfinite(value).all()):
             raise ModelError(f"{path}: {name} holds numbers that are not finite")
     return LoadedModel(model.to(device).eval(), tokens, folder)
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    """The file of a model's weights, or its parts; `ModelError` if a part is missing."""
+    parts = sorted(folder.glob("model-*-of-*.safetensors"))
+    if not parts or (folder / "model.safetensors").exists():
+        return [folder / "model.safetensors"]
+    total = parts[-1].stem.rpartition("-")[2]
+    if not total.isdigit():
+        raise ModelError(f"{parts[-1]}: not a part of a model's weights")
+    return [folder / f"model-{n:05d}-of-{total}.safetensors" for n in range(1, int(total) + 1)]
 
 
 def read_tokens(path: Union[str, Path]) -> tuple[str, ...]:

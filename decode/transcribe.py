@@ -1,6 +1,6 @@
 """From recordings to words: the whole way, for any number of recordings.
 
->>> recogniser = load("ta-kn")                                                # doctest: +SKIP
+>>> recogniser = load()                                                      # doctest: +SKIP
 >>> [t.text for t in recogniser.transcribe(["a.wav"], language="ta")]         # doctest: +SKIP
 ['...']
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
+import uyir
 from uyir import __version__
 from uyir.decode.engines import Engine, SearchOptions, choose, create
 from uyir.decode.hypothesis import Hypothesis, spans_by_pronunciation
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 
     from uyir.asr.checkpoint import LoadedModel
 
-MODELS = Path(__file__).parent.parent / "uyir" / "models"
+MODELS = Path(uyir.__file__).parent / "models"
+DEFAULT_MODEL = "base"
 SAMPLE_RATE = 16000
 #: Audio (s) read before it is recognised, unless one recording alone is longer.
 GROUP_S = 600.0
@@ -144,9 +147,9 @@ def find_model(name: Optional[Union[str, Path]] = None) -> Path:
     """
     bundled = sorted(p.parent for p in MODELS.glob("*/config.json"))
     if name is None:
-        if not bundled:
+        if not (MODELS / DEFAULT_MODEL / "config.json").is_file():
             raise ModelError(f"no model is bundled in {MODELS}: name a model folder")
-        return bundled[0]
+        return MODELS / DEFAULT_MODEL
     names = [folder.name for folder in bundled]
     if str(name) in names:
         return MODELS / str(name)
@@ -154,6 +157,24 @@ def find_model(name: Optional[Union[str, Path]] = None) -> Path:
         return Path(name)
     there = ", ".join(names) or "none"
     raise ModelError(f"{name}: no such model folder; bundled models: {there}")
+
+
+def graph_folder(folder: Path) -> Path:
+    """Where a model's graphs are: its own folder, or the one beside it that ``config.json`` names
+    under ``graphs`` (models of one token table share their graphs). Raises `ModelError`."""
+    path = folder / "config.json"
+    try:
+        name = json.loads(path.read_text(encoding="utf-8")).get("graphs")
+    except (OSError, ValueError, AttributeError) as error:
+        raise ModelError(f"{path}: {error}") from None
+    if name is None:
+        return folder
+    # A plain name: a model folder says nothing about the rest of the disk.
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+        raise ModelError(f"{path}: graphs {name!r}, want the name of a folder beside this one")
+    if not (folder.parent / name).is_dir():
+        raise ModelError(f"{path}: its graphs are those of {name!r}, which is not beside it")
+    return folder.parent / name
 
 
 def load(
@@ -211,6 +232,7 @@ class Recogniser:
         from uyir.asr.features import make_frontend
 
         self.folder = folder
+        self.graphs = graph_folder(folder)
         self.engine = engine
         self.device = device
         self.options = options
@@ -224,7 +246,7 @@ class Recogniser:
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages that the model folder has a graph for."""
-        have = (path.parent.name for path in self.folder.glob("*/words.txt"))
+        have = (path.parent.name for path in self.graphs.glob("*/words.txt"))
         return tuple(sorted(set(have) & set(self._model.config.languages)))
 
     def transcribe(self, audio: Iterable[Audio], language: str) -> list[Transcript]:
@@ -425,7 +447,7 @@ class _Language:
         from uyir.decode.graph import Graph
         from uyir.lexicon.symbols import Symbols
 
-        folder = recogniser.folder / language
+        folder = recogniser.graphs / language
         if language not in recogniser._model.config.languages or not folder.is_dir():
             there = ", ".join(recogniser.languages) or "none"
             raise ModelError(f"{recogniser.folder}: no {language!r} in this model; it has {there}")

@@ -193,34 +193,40 @@ def is_wellformed(word: str, language: str) -> bool:
 
 
 _JOINERS = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")
-# Look-alikes that fonts draw the same: the letter ள after a vowel sign part is the sign's own half.
-_LOOKALIKES = {
-    "ta": (("ஒள", "ஔ"), ("எள", "ஔ"), ("\u0bc7\u0bbe", "\u0bcb"), ("\u0bc6\u0bbe", "\u0bca")),
-    "kn": (("\u0c92\u0ccc", "\u0c94"), ("\u0ccd\u200d", "\u0ccd"), ("ಱ್ಱ", "ಱ್ಱ")),
-}
+LOOKALIKE_COLUMNS = ("pattern", "replacement", "note")
+
+
+@cache
+def _lookalikes(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
+    """Spellings that look like others, from ``grammar/<language>/lookalikes.tsv``, in order."""
+    load_script(language)
+    path = LANGUAGE_DATA / language / "lookalikes.tsv"
+    return tuple(
+        (re.compile(row["pattern"]), row["replacement"])
+        for row in read_table(path, LOOKALIKE_COLUMNS)
+    )
 
 
 def _is_word_character(char: str) -> bool:
     return char.isalnum() or unicodedata.category(char)[0] == "M"
 
 
-def normalise_word(word: str, language: str) -> str:
-    """A word without joiners and look-alikes, in NFC. Vowel signs and virama are never changed."""
-    return normalise(word, language)
-
-
 def normalise(text: str, language: str) -> str:
     """Text as it is scored and as the language model sees it: words divided by single spaces.
 
     NFC; zero-width characters and soft hyphens removed; punctuation and symbols become spaces
-    (an apostrophe or a stop inside a Latin or digit token stays); Latin letters lower case.
-    Digits stay digits.
+    (a stop, comma or apostrophe between digits stays); Latin letters lower case; spellings that only
+    look right (``lookalikes.tsv``) set right; digits of any script become 0 to 9.
     """
     text = unicodedata.normalize("NFC", text)
     text = _JOINERS.sub("", text)
+    for pattern, replacement in _lookalikes(language):
+        text = pattern.sub(replacement, text)
     out = []
     for position, char in enumerate(text):
-        if _is_word_character(char):
+        if unicodedata.category(char) == "Nd":
+            out.append(str(unicodedata.digit(char)))
+        elif _is_word_character(char):
             out.append(char.lower())
         elif (
             char in "'.,"

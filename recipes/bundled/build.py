@@ -16,6 +16,7 @@ from pathlib import Path
 
 from uyir.decode.graph_build import build_files, word_table
 from uyir.decode.lm import Vocabulary, train
+from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.errors import UyirError
 from uyir.grammar.join import bare, opens
 from uyir.grammar.morphotactics import load_grammar, splice_states
@@ -80,6 +81,8 @@ def build(arguments: argparse.Namespace) -> None:
     out.mkdir(parents=True, exist_ok=True)
     table.write(out / "words.txt")
     say(f"{len(pieces)} subwords in the table")
+    write_subwords(out, [(found[word], count) for word, count in words.items()], table)
+    write_vocabulary(out, words)
     known = Vocabulary.of_table(table)
     text = known.encode([piece for word in line for piece in found[word].marked] for line in lines)
     begin = time.time()

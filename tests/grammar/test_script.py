@@ -1,0 +1,88 @@
+"""Letter strings and the normaliser."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+
+from uyir.errors import DataError, ScriptError
+from uyir.grammar.script import (
+    compose,
+    decompose,
+    is_wellformed,
+    load_script,
+    normalise,
+    script_of,
+    words_of,
+)
+
+LANGUAGES = ("ta", "kn")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_syllable_comes_back(language: str) -> None:
+    script = load_script(language)
+    syllables = [*script.vowels]
+    for consonant in script.consonants:
+        for sign in [*script.signs, script.virama]:
+            syllables.append(consonant + sign)
+    for first in syllables:
+        for second in (*syllables[::7], *script.marks):
+            word = unicodedata.normalize("NFC", first + second)
+            assert compose(decompose(word, language), language) == word
+            assert is_wellformed(word, language)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_normaliser_leaves_every_syllable_alone(language: str) -> None:
+    script = load_script(language)
+    for consonant in script.consonants:
+        for sign in [*script.signs, script.virama]:
+            word = unicodedata.normalize("NFC", consonant + sign)
+            assert normalise(word, language) == word
+            assert normalise(consonant + word, language) == consonant + word
+
+
+@pytest.mark.parametrize(
+    ("language", "text", "said"),
+    [
+        ("ta", "பின்னா்", "பின்னர்"),
+        ("ta", "கெளரவம்", "கௌரவம்"),
+        ("ta", "ஒளி எள்", "ஒளி எள்"),
+        ("ta", "வணக்கம், நண்பர்களே!", "வணக்கம் நண்பர்களே"),
+        ("ta", "௧௯௪௭ ABC", "1947 abc"),
+        ("kn", "ಸ೦ಸ್ಕøತಿ", "ಸಂಸ್ಕೃತಿ"),
+        ("kn", "೧೯೪೭ರಲ್ಲಿ", "1947ರಲ್ಲಿ"),
+        ("kn", "ರೂ\u200dಟ್\u200cಕಿಟ್", "ರೂಟ್ಕಿಟ್"),
+        ("kn", "3.5 ಕೋಟಿ.", "3.5 ಕೋಟಿ"),
+    ],
+)
+def test_normalise(language: str, text: str, said: str) -> None:
+    assert normalise(text, language) == said
+    assert normalise(said, language) == said
+
+
+def test_hiatus_is_kept() -> None:
+    assert compose(decompose("பிஎஸ்ஏ", "ta"), "ta") == "பிஎஸ்ஏ"
+
+
+@pytest.mark.parametrize("word", ["ா", "க்்", "abc", "ಕ", "க1"])
+def test_what_is_no_tamil_word(word: str) -> None:
+    assert not is_wellformed(word, "ta")
+    with pytest.raises(ScriptError):
+        decompose(word, "ta")
+
+
+def test_unknown_language_names_those_there_are() -> None:
+    with pytest.raises(DataError, match="kn, ta"):
+        load_script("te")
+    with pytest.raises(DataError):
+        load_script("../ta")
+
+
+def test_script_of() -> None:
+    assert script_of("வணக்கம் hello") == "ta"
+    assert script_of("ನಮಸ್ಕಾರ") == "kn"
+    assert script_of("hello") is None
+    assert words_of("வணக்கம் hello 12", "ta") == ["வணக்கம்"]
