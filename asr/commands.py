@@ -45,15 +45,32 @@ def train(config: Path, device: Optional[str], stop_after: Optional[float]) -> N
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Choice(WEIGHT_FORMATS), default="int8", show_default=True)
-def export(checkpoint: Path, folder: Path, weights: str) -> None:
+@click.option(
+    "--pretrained",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="What the encoder was before: a CTranslate2 model.bin, or its parts in order.",
+)
+@click.option(
+    "--tuned",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="With --pretrained: the fine-tuned share of each encoder weight; the rest is pretrained.",
+)
+def export(
+    checkpoint: Path, folder: Path, weights: str, pretrained: tuple[Path, ...], tuned: float
+) -> None:
     """Write the averaged weights of CHECKPOINT as the model folder FOLDER."""
     from uyir.asr.train import export as write
 
+    if tuned != 1.0 and not pretrained:
+        raise click.UsageError("--tuned mixes with --pretrained, which is not given")
     try:
-        write(checkpoint, folder, weights)
+        write(checkpoint, folder, weights, pretrained, tuned)
     except UyirError as error:
         raise click.ClickException(str(error)) from None
-    size = (folder / "model.safetensors").stat().st_size
+    size = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))
     click.echo(f"{folder}: {size / 1e6:.2f} MB")
 
 

@@ -615,11 +615,25 @@ def read_checkpoint(path: Union[str, Path]) -> dict[str, Any]:
     return state
 
 
-def export(checkpoint: Union[str, Path], folder: Union[str, Path], weights: str = "int8") -> None:
-    """Write a checkpoint's averaged weights as a model folder."""
+def export(
+    checkpoint: Union[str, Path],
+    folder: Union[str, Path],
+    weights: str = "int8",
+    pretrained: Sequence[Union[str, Path]] = (),
+    tuned: float = 1.0,
+) -> None:
+    """Write a checkpoint's averaged weights as a model folder.
+
+    With `pretrained`, the file or parts that the run's encoder came from, the encoder is mixed with it:
+    `tuned` is the fine-tuned share (`uyir.asr.whisper.mix_encoder`).
+    """
     state = read_checkpoint(checkpoint)
     model = CtcModel(ModelConfig.from_dict(json.loads(state["model_config"])))
     model.load_state_dict({**state["model"], **state["average"]})
+    if pretrained:
+        from uyir.asr.whisper import encoder_state, mix_encoder, read_ctranslate2
+
+        mix_encoder(model, encoder_state(read_ctranslate2(pretrained)), tuned)
     save_model(folder, model, state["tokens"], weights)
 
 

@@ -270,3 +270,25 @@ def encoder_state(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
                 state[f"{ours}.attention.{projection}.bias"] = b.clone()
         number += 1
     return state
+
+
+def mix_encoder(model: nn.Module, pretrained: dict[str, torch.Tensor], tuned: float) -> None:
+    """Move a fine-tuned model's encoder back towards the pretrained one, in place.
+
+    Each weight becomes `tuned` of its fine-tuned and the rest of its pretrained value (Wortsman et
+    al. 2022, weight-space ensembles): fine-tuning on synthetic speech forgets how people sound, and
+    the mean of the two hears both. `pretrained` is what `encoder_state` gives; the head stays.
+    Raises `ModelError` for another encoder or a share that is none.
+    """
+    if not 0 <= tuned <= 1:
+        raise ModelError(f"the tuned share is {tuned}, want 0 to 1")
+    encoder = getattr(model, "whisper", None)
+    if not isinstance(encoder, WhisperEncoder):
+        raise ModelError("only a model with a whisper encoder can be mixed with a pretrained one")
+    state = encoder.state_dict()
+    try:
+        encoder.load_state_dict(
+            {name: tuned * value + (1 - tuned) * pretrained[name] for name, value in state.items()}
+        )
+    except (KeyError, RuntimeError) as error:
+        raise ModelError(f"the pretrained encoder is not of this shape: {error}") from None

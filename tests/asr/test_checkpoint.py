@@ -138,3 +138,22 @@ def test_saving_checks_its_arguments(tmp_path: Path) -> None:
         save_model(tmp_path, tiny(), TOKENS[:4])
     with pytest.raises(ModelError, match="unknown weight format 'int4'"):
         save_model(tmp_path, tiny(), TOKENS, "int4")
+
+
+def test_large_weights_are_stored_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import uyir.asr.checkpoint as checkpoint
+
+    monkeypatch.setattr(checkpoint, "PART_BYTES", 2000)
+    config = ModelConfig(tokens=3, dim=16, heads=2, ffn_dim=16, layers=1, kernel=3)
+    model = CtcModel(config)
+    save_model(tmp_path, model, ["<blk>", "a", "b"], "float32")
+    parts = sorted(path.name for path in tmp_path.glob("*.safetensors"))
+    assert len(parts) > 1 and parts[0].startswith("model-00001-of-")
+    loaded = load_model(tmp_path).model.state_dict()
+    for name, value in model.state_dict().items():
+        assert torch.equal(loaded[name], value), name
+    (tmp_path / parts[1]).unlink()
+    with pytest.raises(ModelError, match=parts[1]):
+        load_model(tmp_path)

@@ -505,3 +505,20 @@ def test_what_transcribe_writes_score_reads(run, model, recordings, tmp_path, ca
         assert main(list(map(str, command))) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["wer"] == 0.0 and found["utterances"] == 3 and not found["extra"]
+
+
+def test_models_of_one_token_table_share_graphs(model, tmp_path):
+    shutil.copytree(model, tmp_path / "whole")
+    other = tmp_path / "other"
+    other.mkdir()
+    for name in ("model.safetensors", "config.json", "tokens.txt"):
+        shutil.copy(model / name, other / name)
+    config = json.loads((other / "config.json").read_text())
+    for graphs, said in (("../whole", "want the name"), ("nowhere", "not beside it")):
+        (other / "config.json").write_text(json.dumps({**config, "graphs": graphs}))
+        with pytest.raises(ModelError, match=said):
+            load(other)
+    (other / "config.json").write_text(json.dumps({**config, "graphs": "whole"}))
+    assert load(other).languages == load(tmp_path / "whole").languages == ("kn", "ta")
+    wave = noise(1.0)
+    assert load(other).transcribe([wave], "ta")[0].error is None
