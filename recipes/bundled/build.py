@@ -9,6 +9,7 @@ Everything is deterministic: the same texts, lists and options give the same fil
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from collections import Counter
@@ -82,7 +83,8 @@ def build(arguments: argparse.Namespace) -> None:
     table.write(out / "words.txt")
     say(f"{len(pieces)} subwords in the table")
     write_subwords(out, [(found[word], count) for word, count in words.items()], table)
-    write_vocabulary(out, words)
+    if arguments.vocabulary:
+        write_vocabulary(out, words)
     known = Vocabulary.of_table(table)
     text = known.encode([piece for word in line for piece in found[word].marked] for line in lines)
     begin = time.time()
@@ -105,6 +107,11 @@ def build(arguments: argparse.Namespace) -> None:
         lm_path=arpa,
         variants=arguments.variants,
     )
+    if arguments.acoustic_scale is not None:
+        path = out / "meta.json"
+        meta = json.loads(path.read_text(encoding="utf-8"))
+        meta["acoustic_scale"] = arguments.acoustic_scale
+        path.write_text(json.dumps(meta, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
 
 
 def main() -> int:
@@ -120,6 +127,10 @@ def main() -> int:
     parser.add_argument("--max-ngrams", type=int, default=200_000)
     parser.add_argument("--root-count", type=int, default=2)
     parser.add_argument("--unseen-roots", action="store_true")
+    parser.add_argument(
+        "--vocabulary", action="store_true", help="the text's words, for `oov` (some MB)"
+    )
+    parser.add_argument("--acoustic-scale", type=float, help="found on development speech")
     parser.add_argument("--variants", action="store_true", help="optional pronunciations")
     try:
         build(parser.parse_args())
