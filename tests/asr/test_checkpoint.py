@@ -140,9 +140,7 @@ def test_saving_checks_its_arguments(tmp_path: Path) -> None:
         save_model(tmp_path, tiny(), TOKENS, "int4")
 
 
-def test_large_weights_are_stored_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_weights_are_stored_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import uyir.asr.checkpoint as checkpoint
 
     monkeypatch.setattr(checkpoint, "PART_BYTES", 2000)

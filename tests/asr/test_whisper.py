@@ -47,9 +47,7 @@ def test_log_mel_against_its_definition() -> None:
 
 def test_the_model_does_not_depend_on_padding() -> None:
     torch.manual_seed(1)
-    config = ModelConfig(
-        tokens=5, encoder="whisper", dim=16, heads=2, layers=2, frontend=FRONTEND
-    )
+    config = ModelConfig(tokens=5, encoder="whisper", dim=16, heads=2, layers=2, frontend=FRONTEND)
     model = CtcModel(config).eval()
     waves = [wave(16000), wave(9000, 1)]
     features, frames = make_frontend(FRONTEND).batch(waves)
