@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 from uyir.grammar.morphotactics import SINGLE_LETTER_COST
 from uyir.grammar.script import HIATUS, compose, decompose, load_script
-from uyir.grammar.segment import Segmenter
+from uyir.grammar.segment import Segmenter, cheapest_cut
 
 #: The longest chunk, in syllables.
 MAX_SYLLABLES = 4
@@ -67,7 +67,7 @@ def learn_chunks(roots: Counter[str], language: str, size: int) -> dict[str, flo
     for round_number in range(ROUNDS):
         used: Counter[str] = Counter()
         for root, count in roots.items():
-            for piece in _cut(root, costs):
+            for piece in cheapest_cut(root, costs, SINGLE_LETTER_COST):
                 used[piece] += count
         limit = size if round_number == ROUNDS - 1 else size * (ROUNDS - round_number)
         top = {c: n for c, n in used.most_common() if c in costs}
@@ -79,24 +79,6 @@ def learn_chunks(roots: Counter[str], language: str, size: int) -> dict[str, flo
 def _costs(counts: Counter[str]) -> dict[str, float]:
     total = sum(counts.values())
     return {c: -math.log(n / total) for c, n in counts.items() if n > 0}
-
-
-def _cut(letters: str, costs: dict[str, float]) -> list[str]:
-    longest = max(map(len, costs), default=1)
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(letters) + 1):
-        choice = (best[end - 1][0] + SINGLE_LETTER_COST, end - 1)
-        for begin in range(max(0, end - longest), end):
-            cost = costs.get(letters[begin:end])
-            if cost is not None and best[begin][0] + cost < choice[0]:
-                choice = (best[begin][0] + cost, begin)
-        best.append(choice)
-    parts, end = [], len(letters)
-    while end:
-        begin = best[end][1]
-        parts.append(letters[begin:end])
-        end = begin
-    return parts[::-1]
 
 
 def chunk_table(costs: dict[str, float], language: str) -> Iterable[str]:

@@ -15,7 +15,7 @@ so the same lists always give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Optional
@@ -143,6 +143,31 @@ class _Search:
                 reached[target] = (base + weight, 0, Grammar.START, -1)
 
 
+def cheapest_cut(
+    letters: str, costs: Mapping[str, float], single: float = float("inf")
+) -> list[str]:
+    """A letter string cut into pieces of least total cost.
+
+    `single` is what a letter costs that has no cost of its own; infinite, it is cut off only where
+    nothing else is possible.
+    """
+    longest = max(map(len, costs), default=1)
+    best: list[tuple[float, int]] = [(0.0, 0)]
+    for end in range(1, len(letters) + 1):
+        choice = (best[end - 1][0] + single, end - 1)
+        for begin in range(max(0, end - longest), end):
+            cost = costs.get(letters[begin:end])
+            if cost is not None and best[begin][0] + cost < choice[0]:
+                choice = (best[begin][0] + cost, begin)
+        best.append(choice)
+    parts, end = [], len(letters)
+    while end:
+        begin = best[end][1]
+        parts.append(letters[begin:end])
+        end = begin
+    return parts[::-1]
+
+
 class Segmenter:
     """Segments words of one language; make it once, it indexes the whole grammar."""
 
@@ -151,7 +176,6 @@ class Segmenter:
         self.language = grammar.language
         self._tries: list[Optional[_Node]] = [None] * len(grammar.states)
         self._unknown = unknown_pieces(grammar)
-        self._longest_unknown = max(map(len, self._unknown))
         self._closed = _Search(self, unknown=False)
         self._open = _Search(self, unknown=True)
 
@@ -234,21 +258,7 @@ class Segmenter:
 
     def split_unknown(self, letters: str) -> list[str]:
         """An unknown root's letter string cut into chunks and single letters, at least cost."""
-        best: list[tuple[float, int]] = [(0.0, 0)]
-        unknown, longest = self._unknown, self._longest_unknown
-        for end in range(1, len(letters) + 1):
-            choice = (float("inf"), end - 1)
-            for begin in range(max(0, end - longest), end):
-                cost = unknown.get(letters[begin:end])
-                if cost is not None and best[begin][0] + cost < choice[0]:
-                    choice = (best[begin][0] + cost, begin)
-            best.append(choice)
-        parts, end = [], len(letters)
-        while end:
-            begin = best[end][1]
-            parts.append(letters[begin:end])
-            end = begin
-        return parts[::-1]
+        return cheapest_cut(letters, self._unknown)
 
     def trie(self, state: int) -> _Node:
         """The pieces that leave a state, by letter; key "" holds (target, cost, entry)."""

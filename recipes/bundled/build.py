@@ -21,7 +21,7 @@ from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.errors import UyirError
 from uyir.grammar.join import bare, opens
 from uyir.grammar.morphotactics import load_grammar, splice_states
-from uyir.grammar.segment import Segmentation, load_segmenter
+from uyir.grammar.segment import Segmentation, Segmenter, load_segmenter
 from uyir.grammar.text import sentences
 
 
@@ -29,15 +29,26 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+#: Entries that stand alone in writing only: endings after digits. Nobody says them so.
+UNSPOKEN = frozenset({"detached=yes"})
+
+
 def segment_text(
     texts: list[Path], held_out: list[Path], language: str
 ) -> tuple[list[list[str]], dict[str, Segmentation]]:
-    """Sentences as words, and the segmentation of each different word."""
+    """Sentences as words, and the segmentation of each different word.
+
+    A sentence with an ending that stands alone is left out: its digits are gone.
+    """
     lines = list(sentences(texts, language, held_out))
     types = sorted({word for line in lines for word in line})
-    segmenter = load_segmenter(language)
-    found = dict(zip(types, segmenter.segment_all(types)))
-    return lines, found
+    written = load_segmenter(language)
+    spoken = Segmenter(load_grammar(language, UNSPOKEN))
+    found = dict(zip(types, spoken.segment_all(types)))
+    detached = {word for word in types if not found[word].closed and written.accepts(word)}
+    kept = [line for line in lines if detached.isdisjoint(line)]
+    say(f"{language}: {len(lines) - len(kept)} sentences with an ending that stands alone left out")
+    return kept, found
 
 
 def vocabulary(
@@ -49,7 +60,7 @@ def vocabulary(
     heard; roots that occur `root_count` times, and with `unseen_roots` every listed one.
     """
     kept = []
-    for piece in load_segmenter(language).pieces():
+    for piece in Segmenter(load_grammar(language, UNSPOKEN)).pieces():
         if opens(piece) and len(bare(piece)) > 1:
             wanted = unseen_roots or counts[piece] >= root_count
         else:

@@ -339,10 +339,25 @@ def test_kaldi_and_k2_agree_on_the_bundled_graphs(path, toys):
     from uyir.decode.graph import Graph
 
     graph = Graph.load(path)
-    options = SearchOptions(beam=16.0, max_active=20_000)
-    batch = toys.batch([spoken(graph, seed) for seed in range(50)])
-    kaldi = engine_or_skip("kaldi", graph, options).decode(*batch)
-    k2 = engine_or_skip("k2", graph, options).decode(*batch)
-    for a, b in zip(kaldi, k2):
-        assert a[0].final and b[0].final
-        assert a[0].score == pytest.approx(b[0].score, rel=1e-3)
+    utterances = [spoken(graph, seed) for seed in range(50)]
+
+    def scores(numbers, beam, max_active):
+        options = SearchOptions(beam=beam, max_active=max_active)
+        batch = toys.batch([utterances[number] for number in numbers])
+        results = []
+        for name in ("kaldi", "k2"):
+            found = engine_or_skip(name, graph, options).decode(*batch)
+            assert all(hypotheses[0].final for hypotheses in found)
+            results.append([hypotheses[0].score for hypotheses in found])
+        return list(zip(*results))
+
+    differing = [
+        number
+        for number, (ours, theirs) in enumerate(scores(range(50), 16.0, 20_000))
+        if ours != pytest.approx(theirs, rel=1e-3)
+    ]
+    # A random way through a graph may begin far off the best one: then the beam was too narrow.
+    assert len(differing) <= 5
+    if differing:
+        for ours, theirs in scores(differing, 40.0, 200_000):
+            assert ours == pytest.approx(theirs, rel=1e-3)
