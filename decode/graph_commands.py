@@ -141,7 +141,7 @@ def perplexity(arpa: Path, files: tuple[str, ...], language: str, as_json: bool)
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Word table.")
 def words(language: str, out: Path) -> None:
     """Write the word table of a language's grammar: every subword it can emit, and its splices."""
-    from uyir.decode.graph_build import word_table
+    from uyir.decode.graph_parts import word_table
     from uyir.grammar.morphotactics import load_grammar, splice_states
     from uyir.grammar.segment import load_segmenter
 
@@ -164,6 +164,18 @@ def words(language: str, out: Path) -> None:
 @click.option(
     "--sg-scale", type=float, default=0.0, show_default=True, help="Weight of the grammar's costs."
 )
+@click.option(
+    "--seams",
+    type=click.Choice(("exact", "context-free")),
+    default="exact",
+    show_default=True,
+    help="How a subword sounds: by rule over its whole word, or as if it stood alone.",
+)
+@click.option(
+    "--lexicon",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Your pronunciations: word or subword, tab, phones, tab, weight.",
+)
 @click.option("--no-variants", is_flag=True, help="Canonical pronunciations only.")
 @click.option(
     "--splice_cost", type=float, default=12.0, show_default=True, help="Cost of an added root."
@@ -185,6 +197,8 @@ def graph(
     no_lm: bool,
     no_sg: bool,
     sg_scale: float,
+    seams: str,
+    lexicon: Optional[Path],
     no_variants: bool,
     splice_cost: float,
     max_memory: float,
@@ -209,6 +223,8 @@ def graph(
         lm_path=arpa,
         use_grammar=not no_sg,
         sg_scale=sg_scale,
+        seams=seams,
+        user_path=lexicon,
         variants=not no_variants,
         splice_cost=splice_cost,
         limits=Limits(max_states=max_states, max_memory=max_memory),

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Optional
 
 from uyir.errors import GraphError
+from uyir.grammar.join import bare, closes, opens
 from uyir.grammar.script import decompose, load_script
 from uyir.lexicon.g2p import (
     DEFAULT_MAX_WEIGHT,
@@ -147,11 +148,15 @@ def word_transducer(
     out.connect()
     if user is None or not user.words:
         return out
-    return _overridden(out, letters, tokens, user)
+    return _overridden(out, letters, tokens, user, passthrough or {})
 
 
 def _overridden(
-    rules: pynini.Fst, letters: Symbols, tokens: Symbols, user: UserLexicon
+    rules: pynini.Fst,
+    letters: Symbols,
+    tokens: Symbols,
+    user: UserLexicon,
+    passthrough: Iterable[int],
 ) -> pynini.Fst:
     """The rules for all words but the user's own, and the user's pronunciations for those."""
     import pynini
@@ -168,14 +173,37 @@ def _overridden(
         out.set_final(state)
         return out
 
+    def spelled(word: str) -> pynini.Fst:
+        """A word in letters, or with the phone letters of those subwords that are the user's own."""
+        text = decompose(word, user.language)
+        out = path(letters.id(letter) for letter in text)
+        for subword, own in user.subwords.items():
+            piece = decompose(bare(subword), user.language)
+            for begin in range(len(text) - len(piece) + 1):
+                end = begin + len(piece)
+                fits = opens(subword) == (begin == 0) and closes(subword) == (end == len(text))
+                if not fits or text[begin:end] != piece:
+                    continue
+                for entry in own:
+                    labels = [phone_letter(phone) for phone in entry.phones]
+                    if all(label in letters for label in labels):
+                        state = begin
+                        for number, label in enumerate(labels, start=1):
+                            target = end if number == len(labels) else out.add_state()
+                            i = letters.id(label)
+                            out.add_arc(state, pywrapfst.Arc(i, i, 0.0, target))
+                            state = target
+        return out
+
     mine, spellings = [], []
     for word, entries in user.words.items():
-        spelling = path(letters.id(letter) for letter in decompose(word, user.language))
+        spelling = spelled(word)
         spellings.append(spelling)
         for entry in entries:
             phones = path(tokens.id(phone) for phone in entry.phones)
             mine.append(pynini.cross(spelling, phones) + pynini.accep("", weight=entry.weight))
-    everything = pynini.union(*(path([i]) for i in range(1, len(letters)))).closure().optimize()
+    symbols = [*range(1, len(letters)), *passthrough]
+    everything = pynini.union(*(path([i]) for i in symbols)).closure().optimize()
     others = pynini.difference(everything, pynini.union(*spellings).optimize())
     return pynini.union(pynini.compose(others, rules), *mine).optimize()
 

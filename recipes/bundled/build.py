@@ -15,7 +15,8 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from uyir.decode.graph_build import build_files, word_table
+from uyir.decode.graph_build import SEAMS, build_files
+from uyir.decode.graph_parts import word_table
 from uyir.decode.lm import Vocabulary, train
 from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.errors import UyirError
@@ -117,6 +118,7 @@ def build(arguments: argparse.Namespace) -> None:
         out,
         lm_path=arpa,
         variants=arguments.variants,
+        seams=arguments.seams,
     )
     if arguments.acoustic_scale is not None:
         path = out / "meta.json"
@@ -143,6 +145,7 @@ def main() -> int:
     )
     parser.add_argument("--acoustic-scale", type=float, help="found on development speech")
     parser.add_argument("--variants", action="store_true", help="optional pronunciations")
+    parser.add_argument("--seams", choices=SEAMS, default=SEAMS[0], help="how L sees subword seams")
     try:
         build(parser.parse_args())
     except UyirError as error:

@@ -12,20 +12,16 @@ import numpy as np
 import pytest
 
 from uyir.decode.graph import Arcs, Graph, Root
-from uyir.decode.graph_build import (
-    Limits,
-    build_graph,
-    contract,
-    free_grammar,
-    lm_acceptor,
-    merge_equal_states,
-    word_table,
-)
+from uyir.decode.graph_build import build_graph
+from uyir.decode.graph_parts import free_grammar, lm_acceptor, word_table
+from uyir.decode.graph_reduce import contract, merge_equal_states
+from uyir.decode.graph_watch import Limits
 from uyir.decode.lm import NgramModel, Vocabulary, train
 from uyir.errors import GraphError
-from uyir.grammar.join import join
+from uyir.grammar.join import bare, join
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import Symbols, tokens_table
+from uyir.lexicon.user import Entry, UserLexicon
 
 pynini = pytest.importorskip("pynini")
 
@@ -129,7 +125,9 @@ def lm_cost(model: Optional[NgramModel], sentence: Sentence) -> float:
     return min(states.values())
 
 
-def speak(language: str, sentence: Sentence, variants: bool) -> dict[tuple[int, ...], float]:
+def speak(
+    language: str, sentence: Sentence, variants: bool, seams: str = "exact"
+) -> dict[tuple[int, ...], float]:
     """Every pronunciation of a sentence, token ids -> cost."""
     words, rest = [], list(sentence)
     while rest:
@@ -137,7 +135,8 @@ def speak(language: str, sentence: Sentence, variants: bool) -> dict[tuple[int, 
         words.append(join(rest[:end], language))
         rest = rest[end:]
     found = {(): 0.0}
-    for word in words:
+    # What stands alone to the rules: a word, or each of its subwords.
+    for word in words if seams == "exact" else [bare(piece) for piece in sentence]:
         longer: dict[tuple[int, ...], float] = {}
         for made in load_g2p(language).pronounce(word, variants=variants, limit=1000):
             ids = tuple(TOKENS.id(phone) for phone in made.phones)
@@ -189,12 +188,13 @@ def assert_graph_is(
     sentences: dict[Sentence, float],
     longest: int,
     variants: bool,
+    seams: str = "exact",
 ) -> None:
     """That the graph accepts exactly these sentences, of up to so many words, at these costs."""
     want: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}
     for sentence, cost in sentences.items():
         ids = tuple(table.id(piece) for piece in sentence)
-        for tokens, extra in speak(language, sentence, variants).items():
+        for tokens, extra in speak(language, sentence, variants, seams).items():
             known = want.setdefault(tokens, {})
             known[ids] = min(known.get(ids, math.inf), cost + extra)
     closing = {i for i, symbol in enumerate(table) if i and not symbol.endswith("+")}
@@ -233,6 +233,64 @@ def test_whole_graph_equals_enumeration(language: str, variants: bool, order: in
     assert_graph_is(graph, language, table, sentences, 2, variants)
     assert report.arcs == graph.lexical.num_arcs and report.hlg_arcs == graph.num_arcs
     assert graph.num_tokens == len(TOKENS) and graph.num_words == len(table)
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("variants", [False, True])
+def test_context_free_graph_equals_enumeration(language: str, variants: bool) -> None:
+    table = make_table(language)
+    model = make_model(language, table, 2)
+    graph, _ = build_graph(
+        language,
+        table,
+        TOKENS,
+        model=model,
+        grammar=make_grammar(language, table),
+        variants=variants,
+        seams="context-free",
+    )
+    sentences = {}
+    for picked in itertools.product(range(len(WORDS[language])), repeat=2):
+        sentence = flat(language, picked)
+        sentences[sentence] = lm_cost(model, sentence)
+    assert_graph_is(graph, language, table, sentences, 2, variants, "context-free")
+    # It does hear some of the sentences otherwise than their words are spoken.
+    assert any(
+        speak(language, s, False) != speak(language, s, False, "context-free") for s in sentences
+    )
+    with pytest.raises(GraphError, match="want one of exact, context-free"):
+        build_graph(language, table, TOKENS, seams="none")
+
+
+@pytest.mark.parametrize("seams", ["exact", "context-free"])
+def test_a_users_pronunciations_stand_in_the_graph(seams: str) -> None:
+    splices = {"<splice:v.past>": "படி+"}
+    table = make_table("ta", tuple(splices))
+    user = UserLexicon(
+        "ta",
+        {"மரம்": (Entry(("m", "r", "a", "m"), 0.5), Entry(("t", "r", "ii"), 0.25))},
+        {"+இல்": (Entry(("e", "l"), 0.75),)},
+    )
+    graph, _ = build_graph(
+        "ta",
+        table,
+        TOKENS,
+        grammar=make_grammar("ta", table, splices),
+        variants=False,
+        user=user,
+        seams=seams,
+    )
+
+    def cost(phones: str, *pieces: str) -> Optional[float]:
+        found = read(graph, tuple(TOKENS.id(phone) for phone in phones.split()))
+        return found.get(tuple(table.id(piece) for piece in pieces))
+
+    assert cost("m a r a m", "மரம்") is None
+    assert cost("m r a m", "மரம்") == pytest.approx(0.5, abs=0.01)
+    assert cost("t r ii", "மரம்") == pytest.approx(0.25, abs=0.01)
+    assert cost("m a n a m", "மனம்") == 0
+    assert cost("m a r a tt e l", "மர+", "+த்த்+", "+இல்") == pytest.approx(0.75, abs=0.01)
+    assert {splice.key for splice in graph.splices} == {"v.past"}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -9,7 +9,7 @@ import pytest
 
 from uyir.cli import main
 from uyir.decode.graph import Graph
-from uyir.decode.graph_build import word_table
+from uyir.decode.graph_parts import word_table
 from uyir.decode.lm import read_arpa
 from uyir.lexicon.symbols import Symbols, tokens_table
 
@@ -119,19 +119,28 @@ def test_graph_options_act(
     monkeypatch.setattr("uyir.grammar.morphotactics.load_grammar", lambda language: None)
     assert train(folder) == 0
     lm = ("--lm", str(folder / "lm.arpa"))
-    arcs, cost = {}, {}
+    (folder / "mine.tsv").write_text("படி+\tzx a\nபடித்தான்\tlx aa\n", encoding="utf-8")
+    arcs, cost, labels = {}, {}, {}
     for name, options in {
         "all": lm,
         "no sg": (*lm, "--no-sg"),
         "no lm": ("--no-lm",),
         "no variants": (*lm, "--no-variants"),
+        "context-free": (*lm, "--seams", "context-free", "--lexicon", str(folder / "mine.tsv")),
+        "lexicon": (*lm, "--lexicon", str(folder / "mine.tsv")),
         "scaled": ("--no-lm", "--sg-scale", "2"),
     }.items():
         capsys.readouterr()
         assert graph(folder, *options, "--json") == 0
         arcs[name] = json.loads(capsys.readouterr().out)["arcs"]
+        labels[name] = set(Graph.load(folder / "out" / "HLG.safetensors").lexical.ilabel.tolist())
         cost[name] = float(Graph.load(folder / "out" / "HLG.safetensors").lexical.weight.max())
     assert arcs["no lm"] <= arcs["all"] < arcs["no sg"] and arcs["no variants"] < arcs["all"]
+    zx, lx = (tokens_table().id(phone) + 1 for phone in ("zx", "lx"))
+    assert not {zx, lx} & labels["all"]
+    # The word's entry comes before its subword's, where rules see whole words: with exact seams.
+    assert lx in labels["lexicon"] and zx not in labels["lexicon"]
+    assert zx in labels["context-free"] and lx not in labels["context-free"]
     assert cost["scaled"] - cost["no lm"] == pytest.approx(2.0, abs=0.01)
     assert graph(folder) == 2
     assert graph(folder, *lm, "--no-lm") == 2

@@ -1,0 +1,246 @@
+"""The parts of a graph as plain tables: the word table, the language model, the subword grammar.
+
+Costs are whole multiples of `COST_UNIT` while a graph is built, so that equal branches compare equal.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from uyir.decode.lm import BOS, EOS, UNK, NgramModel, is_vocabulary
+from uyir.errors import GraphError
+from uyir.lexicon.symbols import EPSILON, Symbols
+
+Ints = npt.NDArray[np.int64]
+
+BACKOFF = "#0"
+SPLICE = "<splice:"
+COST_UNIT = 1.0 / 1024
+
+
+def word_table(pieces: Iterable[str], splices: Iterable[str] = ()) -> Symbols:
+    """A word table: ``<eps>``, the subwords in order, splice symbols, ``#0``."""
+    return Symbols([EPSILON, *sorted(set(pieces)), *splices, BACKOFF])
+
+
+@dataclass(frozen=True, eq=False)
+class LmAcceptor:
+    """A back-off model over word-table ids. State 0 is the empty history; costs in `COST_UNIT`.
+
+    The arcs of state s are ``begin[s]:begin[s + 1]`` of ``word``, ``cost`` and ``target``; ``end[s]``
+    is the cost of the sentence's end, -1 where it has to back off; ``backoff[0]`` is -1.
+    """
+
+    begin: list[int]
+    word: list[int]
+    cost: list[int]
+    target: list[int]
+    end: list[int]
+    backoff: list[int]
+    backoff_cost: list[int]
+    start: int
+
+    @property
+    def num_states(self) -> int:
+        return len(self.end)
+
+
+def _costs(log_probability: npt.NDArray[np.float64]) -> Ints:
+    return np.rint(-np.maximum(log_probability, -1000.0) / COST_UNIT).astype(np.int64)
+
+
+def free_lm(words: Symbols) -> LmAcceptor:
+    """The model that allows every subword everywhere at no cost."""
+    ids = [i for i, symbol in enumerate(words) if is_vocabulary(symbol)]
+    zeros = [0] * len(ids)
+    return LmAcceptor([0, len(ids)], ids, zeros, list(zeros), [0], [-1], [0], 0)
+
+
+def lm_acceptor(model: NgramModel, words: Symbols) -> LmAcceptor:
+    """A model as an acceptor; subwords that it does not know get the probability of ``<unk>``.
+
+    States are the n-grams that are histories of others. An arc leads to the longest suffix of its
+    n-gram that is a state. Raises `GraphError` if a subword is unknown and there is no ``<unk>``.
+    """
+    size = len(model.symbols)
+    known = {symbol: i for i, symbol in enumerate(model.symbols)}
+    to_word = np.full(size, -1, dtype=np.int64)
+    for number, symbol in enumerate(words):
+        if is_vocabulary(symbol) and symbol in known:
+            to_word[known[symbol]] = number
+    eos = known[EOS]
+
+    # Global numbers: 0 the empty history, then the n-grams order by order.
+    first = np.cumsum([1, *(len(order) for order in model.orders)])
+    total = int(first[-1])
+    level = np.zeros(total, dtype=np.int64)
+    is_state = np.zeros(total, dtype=bool)
+    is_state[0] = True
+    link = np.zeros(total, dtype=np.int64)  # the longest proper suffix that is an n-gram
+    history = np.zeros(total, dtype=np.int64)
+    word = np.zeros(total, dtype=np.int64)
+    for n, order in enumerate(model.orders):
+        here = slice(int(first[n]), int(first[n + 1]))
+        level[here] = n + 1
+        word[here] = order.word
+        if n + 1 < model.order:
+            is_state[here] = np.abs(order.logb) > 1e-7
+        if n == 0:
+            continue
+        history[here] = first[n - 1] + order.history
+        is_state[history[here]] = True
+        suffix = link[history[here]]
+        found = np.full(len(order), -1, dtype=np.int64)
+        while (found < 0).any():
+            for m in range(n):
+                at = np.flatnonzero((found < 0) & (level[suffix] == m))
+                if not len(at):
+                    continue
+                if m == 0:
+                    found[at] = first[0] + order.word[at]
+                else:
+                    place = model.find(m, suffix[at] - first[m - 1], order.word[at])
+                    found[at] = np.where(place >= 0, first[m] + place, -1)
+            missing = found < 0
+            suffix[missing] = link[suffix[missing]]
+        link[here] = found
+    # The state an n-gram leads to: itself or its longest suffix that is one. Links go to lower numbers.
+    state = np.cumsum(is_state) - 1
+    lead = np.where(is_state, np.arange(total), -1)
+    for n in range(model.order):
+        here = slice(int(first[n]), int(first[n + 1]))
+        lead[here] = np.where(lead[here] >= 0, lead[here], lead[link[here]])
+    lead = state[lead]
+
+    cost = _costs(np.concatenate([[0.0], *(order.logp for order in model.orders)]))[1:]
+    grams = np.arange(1, total)
+    source = state[history[grams]]
+    spoken = to_word[word[grams]] >= 0
+    rows = [source[spoken], to_word[word[grams]][spoken], cost[spoken], lead[grams][spoken]]
+    absent = [i for i, symbol in enumerate(words) if is_vocabulary(symbol) and symbol not in known]
+    if absent:
+        if UNK not in known:
+            raise GraphError(
+                f"{len(absent)} subwords of the word table are not in the language model, "
+                f"{words.symbol(absent[0])!r} for one, and it has no <unk>"
+            )
+        unknown = int(_costs(model.orders[0].logp[[known[UNK]]])[0])
+        zeros = np.zeros(len(absent), dtype=np.int64)
+        more = (zeros, np.array(absent, dtype=np.int64), zeros + unknown, zeros)
+        rows = [np.concatenate(pair) for pair in zip(rows, more)]
+    order_ = np.argsort(rows[0], kind="stable")
+    source, label, cost_, target = (row[order_] for row in rows)
+    states = int(is_state.sum())
+    end = np.full(states, -1, dtype=np.int64)
+    ending = word[grams] == eos
+    end[state[history[grams][ending]]] = cost[ending]
+    numbers = np.flatnonzero(is_state)
+    backoff_log = np.concatenate([[0.0], *(o.logb for o in model.orders)])[numbers]
+    backoff = lead[link[numbers]]
+    backoff[0] = -1
+    return LmAcceptor(
+        np.searchsorted(source, np.arange(states + 1)).tolist(),
+        label.tolist(),
+        cost_.tolist(),
+        target.tolist(),
+        end.tolist(),
+        backoff.tolist(),
+        _costs(backoff_log).tolist(),
+        int(lead[first[0] + known[BOS]]),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Grammar:
+    """SG as tables: per state the subwords that may follow, word id -> (next state, cost).
+
+    State 0 is between words: a subword that closes a word leads there, and so does a splice symbol
+    that stands for a whole word. ``splices`` are (symbol id, state) pairs. Costs in `COST_UNIT`.
+    """
+
+    follow: list[dict[int, tuple[int, int]]]
+    splices: list[tuple[int, int]]
+
+
+def free_grammar(words: Symbols) -> Grammar:
+    """The grammar that only keeps affixes within words and roots out of them."""
+    follow: list[dict[int, tuple[int, int]]] = [{}, {}]
+    splices = []
+    for number, word in enumerate(words):
+        if is_vocabulary(word):
+            follow[int(word.startswith("+"))][number] = (int(word.endswith("+")), 0)
+        elif word.startswith(SPLICE):
+            splices.append((number, 1))
+    return Grammar(follow, splices)
+
+
+def grammar_tables(acceptor: Any, words: Symbols, scale: float = 0.0) -> Grammar:
+    """An SG acceptor (`pynini.Fst` over word-table ids, one word a path) closed over sentences.
+
+    Weights are multiplied by ``scale``. Raises `GraphError` if it is not deterministic, accepts
+    nothing, or has arcs into its start state.
+    """
+    if acceptor.start() < 0 or acceptor.num_states() == 0:
+        raise GraphError("the subword grammar accepts nothing of this word table")
+    number: dict[int, int] = {acceptor.start(): 0}
+    follow: list[dict[int, tuple[int, int]]] = []
+    splices: list[tuple[int, int]] = []
+    queue = [acceptor.start()]
+    closes = [word.endswith("+") is False for word in words]
+    is_splice = [word.startswith(SPLICE) for word in words]
+
+    def cost(weight: Any) -> int:
+        return round(float(weight) * scale / COST_UNIT) if scale else 0
+
+    def place(state: int) -> int:
+        if state not in number:
+            number[state] = len(queue)
+            queue.append(state)
+        return number[state]
+
+    for state in queue:
+        table: dict[int, tuple[int, int]] = {}
+        for arc in acceptor.arcs(state):
+            if arc.ilabel == 0 or arc.ilabel in table:
+                raise GraphError(f"the subword grammar is not deterministic in state {state}")
+            if not 0 < arc.ilabel < len(words):
+                raise GraphError(
+                    f"the subword grammar has word {arc.ilabel}, the table {len(words)} words"
+                )
+            if arc.nextstate == acceptor.start():
+                raise GraphError("the subword grammar goes back to its start: it is of one word")
+            if is_splice[arc.ilabel]:
+                ends = math.isfinite(float(acceptor.final(arc.nextstate)))
+                splices.append((arc.ilabel, 0 if ends else place(arc.nextstate)))
+            elif closes[arc.ilabel]:
+                final = float(acceptor.final(arc.nextstate))
+                if math.isfinite(final):
+                    table[arc.ilabel] = (0, cost(arc.weight) + cost(final))
+            else:
+                table[arc.ilabel] = (place(arc.nextstate), cost(arc.weight))
+        follow.append(table)
+    return Grammar(_productive(follow), splices)
+
+
+def _productive(
+    follow: list[dict[int, tuple[int, int]]],
+) -> list[dict[int, tuple[int, int]]]:
+    """Without the subwords that lead to where no word can be finished any more."""
+    into: list[list[int]] = [[] for _ in follow]
+    for source, table in enumerate(follow):
+        for target, _ in table.values():
+            into[target].append(source)
+    alive = {0}
+    stack = [0]
+    while stack:
+        for source in into[stack.pop()]:
+            if source not in alive:
+                alive.add(source)
+                stack.append(source)
+    return [{w: t for w, t in table.items() if t[0] in alive} for table in follow]
