@@ -27,7 +27,8 @@ def train(config: Path, device: Optional[str], stop_after: Optional[float]) -> N
 
     The output folder gets checkpoint.pt and log.jsonl; `uyir export` makes a model of them.
     """
-    from uyir.asr.train import Trainer, read_config
+    from uyir.asr.config import read_config
+    from uyir.asr.train import Trainer
 
     try:
         outcome = Trainer(read_config(config), device, lambda line: click.echo(line, err=True)).run(

@@ -206,24 +206,77 @@ def select(
     return kept, left
 
 
+class Mixture:
+    """Sources of utterances, each taken a whole number of times an epoch or for a share of its audio.
+
+    `utterances` are those of all sources, once each; `epoch` says which rows of them an epoch takes.
+    """
+
+    def __init__(self) -> None:
+        self.utterances: list[Utterance] = []
+        self._sources: list[tuple[range, int, Optional[float]]] = []
+
+    def add(
+        self, utterances: Sequence[Utterance], repeat: int = 1, share: Optional[float] = None
+    ) -> None:
+        """Take these `repeat` times an epoch, or, with `share`, for that part of its seconds."""
+        start = len(self.utterances)
+        self.utterances += utterances
+        self._sources.append((range(start, len(self.utterances)), repeat, share))
+
+    def _copies(self) -> list[float]:
+        """How often an epoch takes each source; the ones with a share are measured by the others."""
+        seconds = [sum(self.utterances[i].duration for i in rows) for rows, _, _ in self._sources]
+        plain = sum(
+            length * repeat
+            for length, (_, repeat, share) in zip(seconds, self._sources)
+            if share is None
+        )
+        shared = sum(share or 0.0 for _, _, share in self._sources)
+        # Without a source that is taken as it is, an epoch is as long as all of them once.
+        total = plain / (1 - shared) if plain else sum(seconds)
+        return [
+            float(repeat) if share is None else share * total / max(length, 1e-9)
+            for length, (_, repeat, share) in zip(seconds, self._sources)
+        ]
+
+    def epoch(self, seed: int) -> list[int]:
+        """Row numbers of an epoch; which rows are taken once more than others is drawn from `seed`."""
+        taken: list[int] = []
+        for number, ((rows, _, _), copies) in enumerate(zip(self._sources, self._copies())):
+            whole = int(copies)
+            taken += list(rows) * whole
+            rest = round((copies - whole) * len(rows))
+            taken += random.Random(f"{seed}/{number}").sample(rows, rest)
+        return taken
+
+
 def bucketed_batches(
-    utterances: Sequence[Utterance], batch_seconds: float, seed: int
+    utterances: Sequence[Utterance],
+    batch_seconds: float,
+    seed: int,
+    rows: Optional[Sequence[int]] = None,
+    pad_seconds: float = 0.0,
 ) -> list[list[int]]:
     """Row numbers in batches of like durations, each at most `batch_seconds` with its padding.
 
+    `rows` are the utterances to take, one as often as it stands there; by default all of them once.
     Durations are jittered by 5 % so that neighbours change with the seed; batches are shuffled. An
-    utterance longer than `batch_seconds` is a batch by itself.
+    utterance longer than `batch_seconds` is a batch by itself. Each utterance counts as up to
+    `pad_seconds` of silence longer at both its ends.
     """
     rng = random.Random(seed)
-    keys = [utterance.duration * rng.uniform(0.95, 1.05) for utterance in utterances]
+    rows = range(len(utterances)) if rows is None else rows
+    keyed = [(utterances[row].duration * rng.uniform(0.95, 1.05), row) for row in rows]
     batches: list[list[int]] = []
     batch: list[int] = []
     longest = 0.0
-    for row in sorted(range(len(utterances)), key=lambda row: keys[row]):
-        longest = max(longest, utterances[row].duration)
+    for _, row in sorted(keyed, key=lambda pair: pair[0]):
+        seconds = utterances[row].duration + 2 * pad_seconds
+        longest = max(longest, seconds)
         if batch and longest * (len(batch) + 1) > batch_seconds:
             batches.append(batch)
-            batch, longest = [], utterances[row].duration
+            batch, longest = [], seconds
         batch.append(row)
     if batch:
         batches.append(batch)

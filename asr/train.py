@@ -14,133 +14,39 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional, Union
 
 import numpy as np
 import torch
 
-from uyir.asr.augment import AugmentConfig, WaveAugment, spec_augment
+from uyir.asr.augment import WaveAugment, spec_augment
 from uyir.asr.checkpoint import read_tokens, save_model
-from uyir.asr.data import Batch, Loader, Utterance, bucketed_batches, read_manifest, select
+from uyir.asr.config import TrainConfig
+from uyir.asr.data import (
+    Batch,
+    Loader,
+    Mixture,
+    Utterance,
+    bucketed_batches,
+    read_manifest,
+    select,
+)
 from uyir.asr.features import FrontendConfig, make_frontend
 from uyir.asr.model import CtcModel, ModelConfig, greedy
+from uyir.asr.tuning import (
+    Anchor,
+    add_adapters,
+    anchored_names,
+    freeze,
+    frozen_modules,
+    merge_adapters,
+    parameter_groups,
+)
 from uyir.errors import DataError, ModelError
 
 CHECKPOINT_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Source:
-    """A training manifest, each utterance taken `repeat` times an epoch."""
-
-    manifest: str
-    repeat: int = 1
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """A training run. Relative paths are relative to the configuration file.
-
-    The learning rate rises over `warmup` of the run and falls along a cosine to 1 % of
-    `peak_lr`. A run's length is `steps`, or `minutes` of training time where that ends earlier
-    (then the number of steps depends on the machine).
-    """
-
-    train: tuple[Source, ...]
-    dev: tuple[str, ...]
-    output: str
-    languages: tuple[str, ...] = ("ta", "kn")
-    tokens: Optional[str] = None  # a tokens.txt; None: the token table of uyir.lexicon
-    initial: Optional[str] = None  # model folder to start from
-    #: CTranslate2 ``model.bin`` of Whisper, whole or in parts, to start a whisper encoder from.
-    pretrained: tuple[str, ...] = ()
-    seed: int = 1
-    model: dict[str, Any] = field(default_factory=dict)  # fields of ModelConfig
-    frontend: dict[str, Any] = field(default_factory=dict)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    batch_seconds: float = 1200.0
-    min_seconds: float = 0.3
-    max_seconds: float = 30.0
-    pad_seconds: float = 0.4  # silence before and after, from 0 to this
-    workers: int = 8
-    steps: int = 3000
-    minutes: Optional[float] = None
-    peak_lr: float = 0.002
-    pretrained_lr: float = 1.0  # rate of pretrained weights, times peak_lr
-    warmup: float = 0.08
-    weight_decay: float = 0.01
-    clip: float = 2.0
-    ema: float = 0.999
-    inter_weight: float = 0.3  # of the loss, where the model has an inter_layer
-    log_steps: int = 20
-    eval_steps: int = 500
-    dev_utterances: int = 400  # a language
-    save_seconds: float = 60.0
-    normalisation_batches: int = 10
-
-    def __post_init__(self) -> None:
-        if not self.train:
-            raise DataError("no training manifest")
-        positive = ("batch_seconds", "workers", "steps", "peak_lr", "clip", "log_steps")
-        for name in (*positive, "eval_steps", "save_seconds", "normalisation_batches"):
-            if not getattr(self, name) > 0:
-                raise DataError(f"{name} is {getattr(self, name)}, want more than 0")
-        for name in ("warmup", "ema", "inter_weight"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"{name} is {getattr(self, name)}, want at least 0 and below 1")
-
-
-def read_config(path: Union[str, Path]) -> TrainConfig:
-    """Read a training configuration; raises `DataError` naming the file and what is wrong."""
-    import yaml
-
-    path = Path(path)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise DataError("no such configuration", path) from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"not readable as YAML: {error}", path) from None
-    if not isinstance(values, dict):
-        raise DataError("want a mapping of settings", path)
-    try:
-        return _config_from(values, path.parent)
-    except DataError as error:
-        raise DataError(str(error), path) from None
-    except (TypeError, ValueError) as error:
-        raise DataError(f"configuration: {error}", path) from None
-
-
-def _config_from(values: dict[str, Any], base: Path) -> TrainConfig:
-    values = dict(values)
-    known = {f.name for f in dataclasses.fields(TrainConfig)}
-    for name in values:
-        if name not in known:
-            raise DataError(f"unknown setting {name!r}")
-    for name in ("train", "dev", "output"):
-        if name not in values:
-            raise DataError(f"setting {name!r} is missing")
-    sources = []
-    for entry in values["train"]:
-        entry = {"manifest": entry} if isinstance(entry, str) else dict(entry)
-        sources.append(Source(str(base / entry.pop("manifest")), **entry))
-    values["train"] = tuple(sources)
-    values["dev"] = tuple(str(base / entry) for entry in values["dev"])
-    for name in ("output", "tokens", "initial"):
-        if values.get(name) is not None:
-            values[name] = str(base / values[name])
-    augment: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in dict(values.get("augment") or {}).items()
-    }
-    values["augment"] = AugmentConfig(**augment)
-    for name in ("languages", "pretrained"):
-        if name in values:
-            values[name] = tuple(values[name])
-    values["pretrained"] = tuple(str(base / part) for part in values.get("pretrained", ()))
-    return TrainConfig(**values)
 
 
 @dataclass
@@ -178,7 +84,7 @@ class Trainer:
         self.say = say
         self.output = Path(config.output)
         self.tokens = _tokens(config)
-        self.train, self.dev = self._read_data()
+        self.mixture, self.dev = self._read_data()
         self.frontend = make_frontend(FrontendConfig(**config.frontend))
         self.augment = WaveAugment(config.augment)
         self.progress = Progress()
@@ -188,33 +94,40 @@ class Trainer:
             self._load_initial(config.initial)
         elif config.pretrained:
             self._load_pretrained(config.pretrained)
-        self.average = {n: v.detach().clone() for n, v in self.model.named_parameters()}
-        self.optimiser = self._make_optimiser()
-        self.loader = self._make_loader(self.train, config.pad_seconds)
+        if config.lora_rank:
+            add_adapters(self.model, config.lora_rank, config.lora_alpha, config.frozen_layers or 0)
+        freeze(self.model, config.frozen_layers, config.lora_rank > 0)
+        self._frozen = frozen_modules(self.model)
+        self.average = {
+            n: v.detach().clone() for n, v in self.model.named_parameters() if v.requires_grad
+        }
+        self.anchor, self.optimiser = self._make_optimiser()
+        self.loader = self._make_loader(self.mixture.utterances, config.pad_seconds)
         self._stop = False
 
     # -- set-up ------------------------------------------------------------------------------
 
-    def _read_data(self) -> tuple[list[Utterance], list[Utterance]]:
+    def _read_data(self) -> tuple[Mixture, list[Utterance]]:
         config = self.config
-        train: list[Utterance] = []
+        train = Mixture()
         for source in config.train:
             rows = read_manifest(source.manifest, self.tokens)
             kept, left = select(
                 rows,
                 config.languages,
                 config.min_seconds,
-                config.max_seconds,
+                self._longest(),
                 config.augment.fastest,
             )
             hours = sum(u.duration for u in kept) / 3600
-            note = f"; left out: {left.summary()}" if left.summary() else ""
-            self.say(
-                f"{source.manifest}: {len(kept)} utterances, {hours:.2f} h"
-                f"{f' x {source.repeat}' if source.repeat != 1 else ''}{note}"
-            )
-            train += kept * source.repeat
-        if not train:
+            note = f" x {source.repeat}" if source.repeat != 1 else ""
+            if source.share is not None:
+                note = f", for {source.share:g} of an epoch"
+            if left.summary():
+                note += f"; left out: {left.summary()}"
+            self.say(f"{source.manifest}: {len(kept)} utterances, {hours:.2f} h{note}")
+            train.add(kept, source.repeat, source.share)
+        if not train.utterances:
             raise DataError("no utterance to train on", config.train[0].manifest)
         dev: list[Utterance] = []
         for path in config.dev:
@@ -229,6 +142,13 @@ class Trainer:
             if left.summary():
                 self.say(f"{path}: left out: {left.summary()}")
         return train, dev
+
+    def _longest(self) -> float:
+        """Seconds that an utterance may last: Whisper hears 30 s, padding and slowing included."""
+        config = self.config
+        if config.model.get("encoder") != "whisper":
+            return config.max_seconds
+        return min(config.max_seconds, 30.0 * config.augment.speed[0] - 2 * config.pad_seconds)
 
     def _model_config(self) -> ModelConfig:
         return ModelConfig.from_dict(
@@ -261,28 +181,19 @@ class Trainer:
         except RuntimeError as error:
             raise ModelError(f"{parts[0]}: does not fit this configuration: {error}") from None
 
-    def _make_optimiser(self) -> torch.optim.Optimizer:
-        """AdamW; weights decay and vectors do not, pretrained ones have a rate of their own."""
-        groups: dict[tuple[bool, bool], list[torch.nn.Parameter]] = {}
-        for name, parameter in self.model.named_parameters():
-            key = (parameter.dim() >= 2, name.startswith("whisper."))
-            groups.setdefault(key, []).append(parameter)
+    def _make_optimiser(self) -> tuple[Anchor, torch.optim.Optimizer]:
+        """AdamW, and the pull to where the weights started (`uyir.asr.tuning`)."""
+        config = self.config
+        whole = config.initial is not None
+        anchored = anchored_names(self.model, whole) if config.anchor else []
         options: dict[str, Any] = {}
         if self.device.type == "cuda" and int(torch.__version__.split(".")[0]) >= 2:
             options["fused"] = True
-        return torch.optim.AdamW(
-            [
-                {
-                    "params": parameters,
-                    "weight_decay": self.config.weight_decay if decays else 0.0,
-                    "rate": self.config.pretrained_lr if pretrained else 1.0,
-                }
-                for (decays, pretrained), parameters in groups.items()
-            ],
-            lr=self.config.peak_lr,
-            betas=(0.9, 0.98),
-            **options,
+        groups = parameter_groups(
+            self.model, config.weight_decay, config.pretrained_lr, config.layer_decay, anchored
         )
+        optimiser = torch.optim.AdamW(groups, lr=config.peak_lr, betas=(0.9, 0.98), **options)
+        return Anchor(self.model, anchored, config.anchor), optimiser
 
     def _make_loader(self, utterances: Sequence[Utterance], pad_seconds: float) -> Loader:
         return Loader(
@@ -306,7 +217,9 @@ class Trainer:
         elif self.config.initial is None:
             self._set_normalisation()
         parameters = sum(p.numel() for p in self.model.parameters())
-        self.say(f"{parameters / 1e6:.2f} M parameters on {self.device}")
+        learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+        note = f", {learning / 1e6:.2f} M of them learn" if learning < parameters else ""
+        self.say(f"{parameters / 1e6:.2f} M parameters on {self.device}{note}")
         if stop_after is not None:
             stop_after = max(0.0, stop_after - (time.monotonic() - started))
         handlers = self._catch_signals()
@@ -387,7 +300,7 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         while True:
             seed = self.config.seed * 100_003 + self.progress.epoch
-            batches = bucketed_batches(self.train, self.config.batch_seconds, seed)
+            batches = self._epoch(seed)
             yielded = False
             for batch in self.loader.load(batches, seed, self.progress.batch):
                 yielded = True
@@ -397,6 +310,13 @@ class Trainer:
                 raise DataError("no utterance of the training data can be read")
             self.progress.epoch += 1
             self.progress.batch = 0
+
+    def _epoch(self, seed: int) -> list[list[int]]:
+        config, mixture = self.config, self.mixture
+        rows = mixture.epoch(seed)
+        return bucketed_batches(
+            mixture.utterances, config.batch_seconds, seed, rows, config.pad_seconds
+        )
 
     def _learning_rate(self) -> float:
         done = min(1.0, self._done())
@@ -430,6 +350,8 @@ class Trainer:
         features, lengths = self._features(batch, generator)
         features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
         self.model.train()
+        for module in self._frozen:
+            module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * self._learning_rate()
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
@@ -446,6 +368,7 @@ class Trainer:
         finite = math.isfinite(value) and math.isfinite(float(norm))
         if finite:
             self.optimiser.step()
+            self.anchor.pull(self.optimiser)
             self._update_average()
         else:
             progress.skipped += 1
@@ -460,13 +383,14 @@ class Trainer:
         keep = min(self.config.ema, (1 + step) / (10 + step))
         average = list(self.average.values())
         torch._foreach_mul_(average, keep)
-        torch._foreach_add_(average, list(self.model.parameters()), alpha=1 - keep)
+        learning = [p for p in self.model.parameters() if p.requires_grad]
+        torch._foreach_add_(average, learning, alpha=1 - keep)
 
     @torch.no_grad()
     def _set_normalisation(self) -> None:
         """Global mean and deviation of the augmented features of the first batches."""
         seed = self.config.seed * 100_003
-        batches = bucketed_batches(self.train, self.config.batch_seconds, seed)
+        batches = self._epoch(seed)
         total = torch.zeros(self.frontend.config.bins, dtype=torch.float64, device=self.device)
         square = torch.zeros_like(total)
         frames = 0
@@ -487,7 +411,7 @@ class Trainer:
     def averaged_model(self) -> CtcModel:
         """A copy of the model with the averaged weights, in `eval` mode."""
         model = CtcModel(self.model.config).to(self.device)
-        model.load_state_dict({**self.model.state_dict(), **self.average})
+        model.load_state_dict(merge_adapters({**self.model.state_dict(), **self.average}))
         return model.eval()
 
     @torch.no_grad()
@@ -564,6 +488,11 @@ class Trainer:
             raise ModelError(f"{path}: of another model configuration; use another output folder")
         if tuple(state["tokens"]) != self.tokens:
             raise ModelError(f"{path}: of another token table; use another output folder")
+        names = [n for n, p in self.model.named_parameters() if p.requires_grad]
+        if list(state["average"]) != names or set(state["model"]) != set(self.model.state_dict()):
+            raise ModelError(
+                f"{path}: of a run that froze or adapted other layers; use another output folder"
+            )
         self.model.load_state_dict(state["model"])
         self.average = {n: v.to(self.device) for n, v in state["average"].items()}
         groups = json.loads(state["groups"])
@@ -629,7 +558,7 @@ def export(
     """
     state = read_checkpoint(checkpoint)
     model = CtcModel(ModelConfig.from_dict(json.loads(state["model_config"])))
-    model.load_state_dict({**state["model"], **state["average"]})
+    model.load_state_dict(merge_adapters({**state["model"], **state["average"]}))
     if pretrained:
         from uyir.asr.whisper import encoder_state, mix_encoder, read_ctranslate2
 

@@ -19,7 +19,8 @@ from tones import write_tones
 
 from uyir.asr.checkpoint import load_model
 from uyir.asr.commands import main
-from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint, read_config
+from uyir.asr.config import read_config
+from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint
 from uyir.errors import DataError, ModelError
 
 MODEL = {
@@ -96,6 +97,27 @@ def test_learns_tone_words(tmp_path: Path) -> None:
     trainer.model.load_state_dict(loaded.model.state_dict())
     trainer.average = dict(trainer.model.named_parameters())
     assert trainer.evaluate()["ta"] < 0.05
+
+
+@pytest.mark.parametrize("encoder", ["conformer", "whisper"])
+def test_words_of_less_than_half_a_second(tmp_path: Path, encoder: str) -> None:
+    """Short words with silence around them train, at every speed and with all augmentation."""
+    write_tones(tmp_path / "data", 24, seconds=0.1, sizes=(3, 5))
+    whisper = {"encoder": "whisper", "dim": 32, "heads": 2, "layers": 1, "dropout": 0.0}
+    settings: dict[str, object] = {"augment": {}, "pad_seconds": 1.0, "steps": 8}
+    if encoder == "whisper":
+        settings.update(model=whisper, frontend={"kind": "whisper-logmel"})
+    trainer = Trainer(read_config(write_config(tmp_path, **settings)), "cpu", quiet)
+    short = [u.duration for u in trainer.mixture.utterances]
+    assert len(short) > 20
+    assert max(short) < 0.65 and min(short) < 0.42
+    longest = 0.0
+    for batch in trainer._epoch(0):
+        longest = max(longest, len(batch) * (max(short[row] for row in batch) + 2.0))
+    assert longest <= 8
+    outcome = trainer.run()
+    assert outcome.finished
+    assert outcome.progress.skipped == 0
 
 
 def test_stopped_and_resumed_is_the_same_run(tmp_path: Path) -> None:

@@ -12,9 +12,15 @@ HERTZ = {"a": 500, "i": 900, "u": 1500, "k": 2400, "m": 3600}
 
 
 def write_tones(
-    folder: Path, count: int, seed: int = 0, shards: bool = True, language: str = "ta"
+    folder: Path,
+    count: int,
+    seed: int = 0,
+    shards: bool = True,
+    language: str = "ta",
+    seconds: float = 0.135,
+    sizes: tuple[int, int] = (3, 7),
 ) -> Path:
-    """Write `count` utterances of 3 to 6 tone phones; returns the manifest."""
+    """Write `count` utterances of 3 to 6 tone phones of some `seconds`; returns the manifest."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "tokens.txt").write_text("".join(f"{t} {i}\n" for i, t in enumerate(TOKENS)))
@@ -22,8 +28,8 @@ def write_tones(
     shard: list[np.ndarray] = []
     offset = 0
     for number in range(count):
-        phones = [str(p) for p in rng.choice(list(HERTZ), size=rng.integers(3, 7))]
-        wave = np.concatenate([_tone(HERTZ[p], rng) for p in phones])
+        phones = [str(p) for p in rng.choice(list(HERTZ), size=rng.integers(*sizes))]
+        wave = np.concatenate([_tone(HERTZ[p], rng, seconds) for p in phones])
         wave += 0.002 * rng.normal(size=len(wave))
         samples = (wave * 32767).astype("<i2")
         if shards:
@@ -33,8 +39,8 @@ def write_tones(
         else:
             audio = f"{number}.wav"
             soundfile.write(str(folder / audio), samples, 16000)
-        seconds = f"{len(samples) / 16000:.3f}"
-        lines.append(f"u{number}\t{audio}\t{seconds}\t{language}\tx\t{' '.join(phones)}")
+        length = f"{len(samples) / 16000:.3f}"
+        lines.append(f"u{number}\t{audio}\t{length}\t{language}\tx\t{' '.join(phones)}")
     if shards:
         (folder / "tones.i16").write_bytes(np.concatenate(shard).tobytes())
     manifest = folder / "manifest.tsv"
@@ -42,8 +48,8 @@ def write_tones(
     return manifest
 
 
-def _tone(hertz: float, rng: np.random.Generator) -> np.ndarray:
-    time = np.arange(int(rng.uniform(0.11, 0.16) * 16000)) / 16000
+def _tone(hertz: float, rng: np.random.Generator, seconds: float) -> np.ndarray:
+    time = np.arange(int(rng.uniform(seconds - 0.025, seconds + 0.025) * 16000)) / 16000
     gap = np.zeros(int(0.04 * 16000))
     wave: np.ndarray = np.concatenate([0.3 * np.sin(2 * np.pi * hertz * time), gap])
     return wave
