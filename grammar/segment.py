@@ -144,14 +144,14 @@ class _Search:
 
 
 def cheapest_cut(
-    letters: str, costs: Mapping[str, float], single: float = float("inf")
+    letters: str, costs: Mapping[str, float], single: float = float("inf"), longest: int = 0
 ) -> list[str]:
     """A letter string cut into pieces of least total cost.
 
     `single` is what a letter costs that has no cost of its own; infinite, it is cut off only where
-    nothing else is possible.
+    nothing else is possible. `longest`: the length of the longest piece, where the caller knows it.
     """
-    longest = max(map(len, costs), default=1)
+    longest = longest or max(map(len, costs), default=1)
     best: list[tuple[float, int]] = [(0.0, 0)]
     for end in range(1, len(letters) + 1):
         choice = (best[end - 1][0] + single, end - 1)
