@@ -207,15 +207,16 @@ class Fbank:
         folded = position[None] % (2 * lengths[:, None])
         folded = torch.minimum(folded, 2 * lengths[:, None] - 1 - folded)
         padded = torch.gather(waves * config.scale, 1, folded)
-        frames = padded.unfold(1, frame, shift)
+        # In double precision: GPUs sum in another order, and quiet bands would differ by more than 1e-3.
+        frames = padded.unfold(1, frame, shift).double()
         frames = frames - frames.mean(dim=-1, keepdim=True)
         before = torch.cat([frames[..., :1], frames[..., :-1]], dim=-1)
-        frames = (frames - config.preemphasis * before) * _window(frame).to(device)
+        frames = (frames - config.preemphasis * before) * _window(frame).double().to(device)
         size = _fft_size(frame)
         spectrum = torch.fft.rfft(frames, n=size)
         power = spectrum.real.square() + spectrum.imag.square()
-        mel = power[..., : size // 2] @ _mel_filters(config).to(device)
-        features = mel.clamp(min=_EPSILON).log()
+        mel = power[..., : size // 2] @ _mel_filters(config).double().to(device)
+        features = mel.clamp(min=_EPSILON).log().float()
         valid = torch.arange(total, device=device) < counts[:, None]
         return features * valid[..., None], counts
 
