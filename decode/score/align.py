@@ -1,0 +1,134 @@
+"""Alignment of units at least cost, and what a letter is.
+
+With ``unit`` costs an insertion, a deletion and a substitution cost 1 each (Levenshtein); alignments
+are those of rapidfuzz, which jiwer counts with too, so substitutions, deletions and insertions are
+jiwer's one by one. With ``sclite`` costs they are 3, 3 and 4, as in NIST's sclite, aligned by
+kaldialign; where alignments tie, sclite's choice may be another one. Letters always have unit costs.
+
+A letter is counted two ways: as a code point, which is what others publish, and as a grapheme cluster
+(கை is one), which is what a reader sees. Single spaces between words are letters in both, as in jiwer.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Optional
+
+from rapidfuzz.distance import Levenshtein
+
+from uyir.decode.score.counts import Counts
+
+COSTS = ("unit", "sclite")
+#: A step of an alignment: index into the reference, index into the hypothesis; None: nothing there.
+Step = tuple[Optional[int], Optional[int]]
+_SLOT = {"replace": 1, "delete": 2, "insert": 3}
+
+
+def align_errors(ref: Sequence[int], hyp: Sequence[int], costs: str = "unit") -> list[Step]:
+    """The errors of a best alignment of two sequences of numbered units, from left to right.
+
+    Hits are left out. A substitution is (i, j), a deletion (i, None), an insertion (None, j).
+    """
+    if ref == hyp:
+        return []
+    if costs == "unit":
+        return [
+            (i if tag != "insert" else None, j if tag != "delete" else None)
+            for tag, i, j in Levenshtein.editops(ref, hyp).as_list()
+        ]
+    import kaldialign
+
+    # Numbers, not words, so that the symbol for "nothing" cannot be one of the text's.
+    out: list[Step] = []
+    i = j = 0
+    for a, b in kaldialign.align(list(ref), list(hyp), -1, sclite_mode=True):
+        if a == b:
+            i, j = i + 1, j + 1
+        elif b == -1:
+            out.append((i, None))
+            i += 1
+        elif a == -1:
+            out.append((None, j))
+            j += 1
+        else:
+            out.append((i, j))
+            i, j = i + 1, j + 1
+    return out
+
+
+def count_steps(units: int, steps: Sequence[Step]) -> Counts:
+    """Count the errors of an alignment of a reference of so many units."""
+    deletions = sum(hyp is None for _, hyp in steps)
+    insertions = sum(ref is None for ref, _ in steps)
+    return Counts(units, len(steps) - deletions - insertions, deletions, insertions)
+
+
+def align_counts(ref: Sequence[str], hyp: Sequence[str], costs: str = "unit") -> Counts:
+    """Count the errors between two sequences of units (words, or letters) at least cost."""
+    numbers: dict[str, int] = {}
+    numbered = [[numbers.setdefault(unit, len(numbers)) for unit in side] for side in (ref, hyp)]
+    return count_steps(len(ref), align_errors(numbered[0], numbered[1], costs))
+
+
+def count_letters(ref: str, hyp: str) -> tuple[int, int, int, int]:
+    """Units, substitutions, deletions, insertions of the characters of two strings."""
+    counts = [len(ref), 0, 0, 0]
+    if ref != hyp:
+        for tag, _, _ in Levenshtein.editops(ref, hyp).as_list():
+            counts[_SLOT[tag]] += 1
+    return counts[0], counts[1], counts[2], counts[3]
+
+
+def graphemes(text: str) -> list[str]:
+    """A text's grapheme clusters: a character with the marks that follow it.
+
+    >>> graphemes("கை க்ஷ")
+    ['கை', ' ', 'க்', 'ஷ']
+    """
+    out: list[str] = []
+    for word in text.split(" "):
+        out.extend(_clusters(word))
+        out.append(" ")
+    out.pop()
+    return out
+
+
+# Running text repeats its words, so what is done to a word is remembered.
+@lru_cache(maxsize=1 << 18)
+def _clusters(word: str) -> tuple[str, ...]:
+    out: list[str] = []
+    for char in word:
+        if out and (_is_mark(char) or char in "\u200c\u200d"):
+            out[-1] += char
+        else:
+            out.append(char)
+    return tuple(out)
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_mark(char: str) -> bool:
+    return unicodedata.category(char)[0] == "M"
+
+
+class GraphemeCode:
+    """Writes texts with one character for each grapheme cluster, so that they align as strings."""
+
+    def __init__(self) -> None:
+        self._codes: dict[str, str] = {" ": " "}
+        self._words: dict[str, str] = {}
+
+    def word(self, word: str) -> str:
+        """The code of a word; equal clusters have equal characters, in all words of this object."""
+        code = self._words.get(word)
+        if code is None:
+            codes = self._codes
+            code = "".join(
+                [codes.setdefault(x, chr(0x100 + len(codes))) for x in _clusters(word)]
+            )
+            self._words[word] = code
+        return code
+
+    def text(self, words: Sequence[str]) -> str:
+        return " ".join([self.word(word) for word in words])
