@@ -222,7 +222,7 @@ def _number(row: Row, column: str, default: float) -> float:
         raise row.error(f"{column} {row[column]!r} is not a number") from None
 
 
-class _Lists:
+class Lists:
     """Everything the tables of one language say, read and indexed."""
 
     def __init__(self, language: str, without: frozenset[str], data: Path) -> None:
@@ -374,7 +374,11 @@ class _Lists:
         known = self._expanded.get(number)
         if known is not None:
             return known
-        entry = self.entries[number]
+        shapes = self._expanded[number] = self.stem_shapes(self.entries[number])
+        return shapes
+
+    def stem_shapes(self, entry: Entry) -> list[tuple[str, tuple[str, ...]]]:
+        """The stem allomorphs of an entry, whether it is of these lists or not."""
         shapes: list[tuple[str, tuple[str, ...]]] = []
         plain = tuple(name for name in entry.next if not name.startswith("="))
         if plain:
@@ -382,7 +386,6 @@ class _Lists:
         for name in entry.next:
             if name.startswith("="):
                 shapes += self._inflect(entry, name[1:])
-        self._expanded[number] = shapes
         return shapes
 
     def _inflect(self, entry: Entry, class_name: str) -> list[tuple[str, tuple[str, ...]]]:
@@ -390,25 +393,30 @@ class _Lists:
             raise DataError(f"{entry.form!r}: no class {class_name!r}", entry.path, entry.line)
         shapes = []
         for stem in self.stems[class_name]:
-            letters = entry.letters
-            if stem.rule != "same":
-                pattern, replacement = self.stem_rules[stem.rule]
-                letters, changes = pattern.subn(replacement, letters, count=1)
-                if not changes:
-                    raise DataError(
-                        f"{entry.form!r} cannot be of class {class_name!r}: stem rule "
-                        f"{stem.rule!r} does not fit it",
-                        entry.path,
-                        entry.line,
-                    )
+            letters = self.apply_stem_rule(stem.rule, entry.letters)
+            if letters is None:
+                raise DataError(
+                    f"{entry.form!r} cannot be of class {class_name!r}: stem rule "
+                    f"{stem.rule!r} does not fit it",
+                    entry.path,
+                    entry.line,
+                )
             shapes.append((letters, stem.next))
         return shapes
+
+    def apply_stem_rule(self, rule: str, letters: str) -> Optional[str]:
+        """What a stem rule makes of a letter string, None where it does not fit."""
+        if rule == "same":
+            return letters
+        pattern, replacement = self.stem_rules[rule]
+        changed, changes = pattern.subn(replacement, letters, count=1)
+        return changed if changes else None
 
 
 class _Expansion:
     """Breadth-first expansion of the lists into states and arcs."""
 
-    def __init__(self, lists: _Lists) -> None:
+    def __init__(self, lists: Lists) -> None:
         self.lists = lists
         self.rules = lists.seam_rules
         self.states: list[State] = [State(START_NAME, (), None), State(END_OF_WORD, (), None)]
@@ -536,6 +544,11 @@ def _trim(expansion: _Expansion) -> tuple[list[State], list[list[Arc]]]:
     return states, arcs
 
 
+def read_lists(language: str, data: Path = LANGUAGE_DATA) -> Lists:
+    """The tables of a language, read but not expanded; raises `DataError` as they do."""
+    return Lists(language, frozenset(), data)
+
+
 def compile_grammar(
     language: str, without: Iterable[str] = (), data: Path = LANGUAGE_DATA
 ) -> Grammar:
@@ -544,7 +557,7 @@ def compile_grammar(
     `without` switches off entries by feature (``style=colloquial``). Raises `DataError`, naming
     file and line, for anything wrong in the lists.
     """
-    lists = _Lists(language, frozenset(without), data)
+    lists = Lists(language, frozenset(without), data)
     expansion = _Expansion(lists)
     expansion.run()
     states, arcs = _trim(expansion)
@@ -583,7 +596,7 @@ def root_targets(grammar: Grammar, form: str, class_name: str) -> list[tuple[str
 
     Raises `DataError` for an unknown class or a root that cannot be of it.
     """
-    lists = _Lists(grammar.language, frozenset(), LANGUAGE_DATA)
+    lists = Lists(grammar.language, frozenset(), LANGUAGE_DATA)
     entry = Entry(
         form,
         decompose(form, grammar.language),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,43 +19,6 @@ from uyir.grammar.morphotactics import (
 from uyir.grammar.segment import Segmenter
 from uyir.lexicon.symbols import Symbols
 
-TABLES = {
-    "rules.tsv": """rule	pattern	replacement	note
-am_to_att	அம	அதத	oblique of neuter nouns
-double_stop	([டற])உ	\\1\\1	oblique
-""",
-    "sandhi.tsv": """rule	left	right	left_out	right_out	at	note
-glide_y	{front}	{vowel}	=	ய\\g<0>	n.* c.*	after front vowels
-drop_u	உ	{vowel}		=	n.nom c.*	before a clitic
-glide_v	{vowel}	{vowel}	=	வ\\g<0>	n.* c.*	after the others
-link_u	{consonant}	கக	=	உ\\g<0>	n.obl	dative after a consonant
-""",
-    "states.tsv": """state	includes	note
-n.nom	c.clitic	a bare noun takes clitics
-""",
-    "open.tsv": """state	pattern	weight	min	note
-n.vow	{front}	0	2	unknown noun in a front vowel
-""",
-    "nouns/stems.tsv": """class	rule	next	features	note
-n.am	same	# n.nom	number=sg
-n.am	am_to_att	n.obl	number=sg
-n.du	same	# n.nom	number=sg
-n.du	double_stop	n.obl	number=sg
-n.i	same	# n.nom n.vow	number=sg
-""",
-    "nouns/prefix.tsv": """form	class	next	gloss	features	weight	note
-மரம்	n.am		tree
-வீடு	n.du		house
-தம்பி	n.i		younger brother
-""",
-    "nouns/suffix.tsv": """form	class	next	gloss	features	weight	note
-ஐ	n.obl n.vow	# c.clitic	ACC	case=acc
-க்கு	n.obl n.vow	# c.clitic	DAT	case=dat
-இல்	n.obl n.vow	# c.clitic	LOC	case=loc
-உம்	c.clitic	#	and
-""",
-}
-
 WORDS = {
     "மரம்": ("மரம்",),
     "மரத்தை": ("மரத்த்+", "+ஐ"),
@@ -66,19 +30,6 @@ WORDS = {
     "தம்பிக்கு": ("தம்பி+", "+க்கு"),
     "தம்பியை": ("தம்பி+", "+யை"),
 }
-
-
-def write_lists(folder: Path, changes: dict[str, str]) -> Path:
-    for name, text in {**TABLES, **changes}.items():
-        path = folder / "ta" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-    return folder
-
-
-@pytest.fixture
-def toy(tmp_path: Path) -> Grammar:
-    return compile_grammar("ta", data=write_lists(tmp_path, {}))
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -172,7 +123,9 @@ def test_sg_is_deterministic_without_epsilons_and_refuses_wrong_order(toy: Gramm
         ),
     ],
 )
-def test_faults_name_file_and_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_faults_name_file_and_line(
+    toy_lists: Callable[[dict[str, str]], Path], name: str, text: str, said: str
+) -> None:
     with pytest.raises(DataError, match=said) as caught:
-        compile_grammar("ta", data=write_lists(tmp_path, {name: text}))
+        compile_grammar("ta", data=toy_lists({name: text}))
     assert Path(name).name in str(caught.value)
