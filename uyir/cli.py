@@ -24,8 +24,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("uyir.demo:demo", "Transcribe the bundled recordings and compare."),
     "segment": ("uyir.grammar.commands:segment", "Cut words into marked subwords."),
     "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),
+    "number": ("uyir.grammar.number_commands:number", "Numbers in digits to words, and back."),
     "grammar": ("uyir.grammar.commands:grammar", "Compile, check, measure and explain a grammar."),
     "pronounce": ("uyir.lexicon.commands:pronounce", "Say how words are pronounced, by rule."),
+    "units": (
+        "uyir.grammar.unit_commands:units",
+        "Learn units of any kind, and cut text into them.",
+    ),
     "lm": ("uyir.decode.graph_commands:lm", "Estimate and measure subword language models."),
     "graph": ("uyir.decode.graph_commands:graph", "Build HLG from a language model and a grammar."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
