@@ -198,7 +198,8 @@ class CtcModel(nn.Module):
         x = self.whisper(x, lengths, token)
         lengths = self.whisper.lengths(lengths)
         x = x * _inside(lengths, x.shape[1])[..., None]
-        x = nn.functional.gelu(self.down(x.transpose(1, 2))).transpose(1, 2)
+        # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
+        x = nn.functional.gelu(self.down(x.transpose(1, 2)).transpose(1, 2))
         return self.dropout(x), torch.div(lengths + 1, 2, rounding_mode="floor")
 
     def _run_conformer(

@@ -160,7 +160,8 @@ class WhisperEncoder(nn.Module):
         """Raises `ModelError` for an utterance of more than 30 s."""
         x = nn.functional.gelu(self.conv1(features.transpose(1, 2)))
         x = x * _inside(frames, x.shape[2])[:, None]
-        x = nn.functional.gelu(self.conv2(x)).transpose(1, 2)
+        # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
+        x = nn.functional.gelu(self.conv2(x).transpose(1, 2))
         if x.shape[1] > MAX_POSITIONS:
             raise ModelError(
                 f"an utterance of {x.shape[1] * 0.02:.1f} s; this encoder hears at most 30 s"

@@ -141,3 +141,23 @@ def test_mixing_goes_from_the_pretrained_to_the_tuned_encoder() -> None:
     assert torch.equal(model.head.weight, head)
     with pytest.raises(ModelError, match="0 to 1"):
         mix_encoder(model, pretrained, 1.5)
+
+
+def test_gradients_do_not_come_from_stale_memory() -> None:
+    """torch 1.13's gelu gives a garbage gradient for a transposed one, from whatever lay there."""
+    torch.manual_seed(2)
+    config = ModelConfig(tokens=5, encoder="whisper", dim=16, heads=2, layers=1, frontend=FRONTEND)
+    model = CtcModel(config).eval()
+    features, frames = make_frontend(FRONTEND).batch([wave(16000), wave(9000, 1)])
+
+    def gradients() -> list[torch.Tensor]:
+        stale = [torch.full((size,), 1e30) for size in range(100, 60000, 997)]
+        del stale
+        model.zero_grad(set_to_none=True)
+        model(features, frames, torch.tensor([0, 1]))[0].square().sum().backward()
+        return [parameter.grad.clone() for parameter in model.parameters()]
+
+    first = gradients()
+    for _ in range(3):
+        for one, two in zip(first, gradients()):
+            assert torch.allclose(one, two, rtol=1e-4, atol=1e-4)
