@@ -228,8 +228,9 @@ def lay_arcs(tables: NumberTables) -> Laid:
     for (_, seam), state in builder.states.items():
         if seam is not None and arcs[state]:
             used.add(tables.seams[seam].where)
-    rows = [*tables.numerals, *tables.seams, *tables.endings]
-    unused = [row.where for row in rows if row.where not in used]
+    lines = [row.where for row in tables.numerals]
+    lines += [row.where for row in tables.seams] + [row.where for row in tables.endings]
+    unused = [line for line in lines if line not in used]
     return Laid(arcs, builder.start, builder.top**BLOCKS, unused)
 
 

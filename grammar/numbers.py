@@ -258,7 +258,7 @@ class NumberGrammar:
 
     def _longest(self, words: Sequence[str], start: int) -> Optional[Span]:
         end = start
-        while end < len(words) and self._begins(words[start : end + 1]):
+        while end < len(words) and self.begins(words[start : end + 1]):
             end += 1
         for stop in range(end, start, -1):
             if stop == start + 1 and words[start] in self._other_words:
@@ -268,7 +268,7 @@ class NumberGrammar:
                 return Span(start, stop, readings[0])
         return None
 
-    def _begins(self, words: Sequence[str]) -> bool:
+    def begins(self, words: Sequence[str]) -> bool:
         """Whether some number begins with these words."""
         letters = self._letters(words)
         if letters is None:
@@ -282,7 +282,9 @@ class NumberGrammar:
 
     def _letters(self, words: Sequence[str]) -> Optional[str]:
         try:
-            return " ".join(decompose(word, self.language) for word in words)
+            return " ".join(
+                decompose(unicodedata.normalize("NFC", word), self.language) for word in words
+            )
         except ScriptError:
             return None
 
