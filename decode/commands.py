@@ -1,4 +1,4 @@
-"""Commands on speech: `uyir transcribe`, `uyir score`."""
+"""`uyir transcribe`."""
 
 from __future__ import annotations
 
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     from uyir.decode.transcribe import Transcript
 
 FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
-#: What `uyir score` reads.
-FORMS = ("txt", "kaldi", "trn", "tsv", "json")
-
 
 language_option = click.option(
     "--language", "-l", required=True, type=click.Choice(LANGUAGES), help="Language spoken."
@@ -169,39 +166,3 @@ def printable(text: str) -> str:
     """Text for a terminal: control characters, and what cannot be encoded, escaped."""
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return "".join(c if c.isprintable() or c == "\u200c" else f"\\x{ord(c):02x}" for c in text)
-
-
-@click.command()
-@click.argument("ref", type=click.Path())
-@click.argument("hyp", type=click.Path())
-@language_option
-@click.option("--ref_format", type=click.Choice(FORMS), help="Of REF, where its name does not say.")
-@click.option("--hyp_format", type=click.Choice(FORMS), help="Of HYP, where its name does not say.")
-@click.option(
-    "--missing",
-    type=click.Choice(["count", "skip", "error"]),
-    default="count",
-    show_default=True,
-    help="Utterances that HYP lacks: all their words are deleted, they are left out, or an error.",
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-def score(
-    ref: str,
-    hyp: str,
-    language: str,
-    ref_format: Optional[str],
-    hyp_format: Optional[str],
-    missing: str,
-    as_json: bool,
-) -> None:
-    """Compare recognised text HYP with reference REF: word and letter error rates.
-
-    Either is a file (.txt a line an utterance, .trn, .tsv, .json, .jsonl, or Kaldi's text), a folder
-    of transcripts, or - for stdin.
-    """
-    from uyir.decode.score import describe, score_files
-
-    report = score_files(
-        ref, hyp, language, ref_form=ref_format, hyp_form=hyp_format, missing=missing
-    )
-    click.echo(json.dumps(report.to_dict(), ensure_ascii=False) if as_json else describe(report))

@@ -20,7 +20,8 @@ from uyir.errors import UyirError
 # name → (where the click command is, one line of help), in the order of the help page.
 COMMANDS: dict[str, tuple[str, str]] = {
     "transcribe": ("uyir.decode.commands:transcribe", "Transcribe recordings."),
-    "score": ("uyir.decode.commands:score", "Compare transcripts with references: WER, CER."),
+    "score": ("uyir.decode.score.commands:score", "Compare transcripts with references: WER, CER."),
+    "compare": ("uyir.decode.score.commands:compare", "Compare systems: a table for a paper."),
     "demo": ("uyir.demo:demo", "Transcribe the bundled recordings and compare."),
     "segment": ("uyir.grammar.commands:segment", "Cut words into marked subwords."),
     "join": ("uyir.grammar.commands:join", "Join marked subwords into words."),

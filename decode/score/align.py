@@ -113,22 +113,12 @@ def _is_mark(char: str) -> bool:
 
 
 class GraphemeCode:
-    """Writes texts with one character for each grapheme cluster, so that they align as strings."""
+    """Writes words with one character for each grapheme cluster, so that they align as strings."""
 
     def __init__(self) -> None:
         self._codes: dict[str, str] = {" ": " "}
-        self._words: dict[str, str] = {}
 
-    def word(self, word: str) -> str:
+    def code(self, word: str) -> str:
         """The code of a word; equal clusters have equal characters, in all words of this object."""
-        code = self._words.get(word)
-        if code is None:
-            codes = self._codes
-            code = "".join(
-                [codes.setdefault(x, chr(0x100 + len(codes))) for x in _clusters(word)]
-            )
-            self._words[word] = code
-        return code
-
-    def text(self, words: Sequence[str]) -> str:
-        return " ".join([self.word(word) for word in words])
+        codes = self._codes
+        return "".join([codes.setdefault(x, chr(0x100 + len(codes))) for x in _clusters(word)])

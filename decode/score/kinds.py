@@ -7,12 +7,12 @@ are numbers. A wrong word is wrong in its *root*, in its *affixes*, in both, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import NamedTuple, Optional
 
 from uyir.errors import DataError
 from uyir.grammar.lists import LANGUAGE_DATA
-from uyir.grammar.script import decompose, is_wellformed
+from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, load_script
 from uyir.grammar.segment import Segmentation, Segmenter, Subword
 
 OTHER = "other"
@@ -44,25 +44,27 @@ class Kinds:
     def __init__(self, language: str, segmenter: Segmenter) -> None:
         self._language = language
         self._segmenter = segmenter
-        self._found: dict[str, Optional[Segmentation]] = {}
+        self._categories: dict[str, str] = {}
         self._parts: dict[str, Optional[_Parts]] = {}
+        self._accepted: dict[str, bool] = {}
 
-    def learn(self, words: Iterable[str]) -> None:
-        """Segment many words at once, which is faster than one by one."""
-        new = sorted({word for word in words if word not in self._found})
-        fit = [word for word in new if is_wellformed(word, self._language)]
-        self._found.update(dict.fromkeys(new))
-        self._found.update(zip(fit, self._segmenter.segment_all(fit)))
+    def learn(self, words: Iterable[str], parts_of: Container[str] = ()) -> None:
+        """Look at many words at once, which is faster than one by one, since sorted words share
+        their beginnings; those of ``parts_of`` for `position`, too."""
+        for word in sorted({word for word in words if word not in self._categories}):
+            if not is_wellformed(word, self._language):
+                digits = any(char.isdigit() for char in word)
+                self._categories[word] = "numbers" if digits else OTHER
+                continue
+            found = self._segmenter.segment(word)
+            self._categories[word] = _category(found)
+            if word in parts_of:
+                self._parts[word] = self._split(found)
 
     def category(self, word: str) -> str:
-        if word not in self._found:
+        if word not in self._categories:
             self.learn([word])
-        found = self._found[word]
-        if found is None:
-            return "numbers" if any(char.isdigit() for char in word) else OTHER
-        if found.closed:
-            return found.category
-        return next((x.category for x in found.subwords if x.category != OTHER), OTHER)
+        return self._categories[word]
 
     def position(self, ref: str, hyp: str) -> str:
         """Which part of a reference word is wrong in the word heard in its place."""
@@ -71,29 +73,48 @@ class Kinds:
             return "no word"
         if not a.affixes:
             return "no affix"
-        b = self._look(hyp)
-        if b is None:
+        if not is_wellformed(hyp, self._language):
             return "both"
-        known_root = a.root[1] != "" and a.root == b.root
-        root = known_root or b.letters.startswith(a.root_letters)
+        letters = decompose(hyp, self._language)
+        # Both parts may be there with something between them: an affix too many.
+        if letters.startswith(a.root_letters):
+            return "affix"
         ending = a.letters[len(a.root_letters) :]
-        affix = _glosses(a) == _glosses(b) or b.letters.endswith(ending)
-        # Both may be right by themselves where something stands between them: an affix too many.
-        return "affix" if root else "root" if affix else "both"
+        b = None
+        if letters[0] == a.letters[0] and a.root[1] and self._accepts(hyp):
+            b = self._look(hyp)
+        if b is not None and a.root == b.root:
+            return "affix"  # another stem of the same root
+        return "root" if letters.endswith(ending) else "both"
 
-    def affixes(self, word: str) -> str:
-        """A word's affixes with their glosses, as a label."""
+    def affixes(self, word: str, beside: Optional[str] = None) -> str:
+        """A word's affixes with their glosses, as a label.
+
+        Of a word that the grammar does not accept: its letters after the root of the word ``beside``.
+        """
+        if beside is not None and not self._accepts(word):
+            root = self._look(beside)
+            letters = decompose(word, self._language)
+            rest = letters[len(root.root_letters) :] if root is not None else letters
+            rest = rest.lstrip(HIATUS + load_script(self._language).nukta)
+            return f"+{compose(rest, self._language)}" if rest else "(none)"
         parts = self._look(word)
         if parts is None or not parts.affixes:
             return "(none)"
         return " ".join(f"{x.marked} {x.gloss}".strip() for x in parts.affixes)
 
+    def _accepts(self, word: str) -> bool:
+        found = self._accepted.get(word)
+        if found is None:
+            found = self._accepted[word] = is_wellformed(
+                word, self._language
+            ) and self._segmenter.accepts(word)
+        return found
+
     def _look(self, word: str) -> Optional[_Parts]:
         if word not in self._parts:
-            if word not in self._found:
-                self.learn([word])
-            found = self._found[word]
-            self._parts[word] = None if found is None else self._split(found)
+            fit = is_wellformed(word, self._language)
+            self._parts[word] = self._split(self._segmenter.segment(word)) if fit else None
         return self._parts[word]
 
     def _split(self, found: Segmentation) -> _Parts:
@@ -104,10 +125,12 @@ class Kinds:
             while roots < len(pieces) and not pieces[roots].gloss:
                 roots += 1
         letters = decompose(found.word, self._language)
-        form = "".join(decompose(piece.form, self._language) for piece in pieces[:roots])
+        length = sum(len(decompose(piece.form, self._language)) for piece in pieces[:roots])
         root = (pieces[0].category, pieces[0].gloss)
-        return _Parts(root, letters[: len(form)], letters, pieces[roots:])
+        return _Parts(root, letters[:length], letters, pieces[roots:])
 
 
-def _glosses(parts: _Parts) -> tuple[str, ...]:
-    return tuple(x.gloss or x.form for x in parts.affixes)
+def _category(found: Segmentation) -> str:
+    if found.closed:
+        return found.category
+    return next((x.category for x in found.subwords if x.category != OTHER), OTHER)

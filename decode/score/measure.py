@@ -72,30 +72,38 @@ class Meter:
         self.words: list[str] = []
         self._numbers: dict[str, int] = {}
         self._graphemes = GraphemeCode()
+        self._codes: list[str] = []
 
-    def number(self, word: str) -> int:
-        found = self._numbers.get(word)
-        if found is None:
-            found = self._numbers[word] = len(self.words)
-            self.words.append(word)
-        return found
+    def _number(self, words: Sequence[str]) -> list[int]:
+        numbers = self._numbers
+        try:
+            return [numbers[word] for word in words]
+        except KeyError:
+            for word in words:
+                if word not in numbers:
+                    numbers[word] = len(self.words)
+                    self.words.append(word)
+                    self._codes.append(self._graphemes.code(word))
+            return [numbers[word] for word in words]
 
     def count(self, ref: Sequence[str], hyp: Sequence[str]) -> tuple[Row, list[int]]:
         """Align a pair; its row, and counts of words, letters, graphemes (12 numbers)."""
-        number = self.number
         text = " ".join(ref)
+        codes = self._codes
+        refs = self._number(ref)
+        graphemes = " ".join([codes[n] for n in refs])
         if ref == hyp:
-            ids = tuple([number(word) for word in ref])
-            length = len(self._graphemes.text(ref))
+            ids = tuple(refs)
+            length = len(graphemes)
             return Row(ids, ids, ()), [len(ids), 0, 0, 0, len(text), 0, 0, 0, length, 0, 0, 0]
-        refs, hyps = [number(word) for word in ref], [number(word) for word in hyp]
+        hyps = self._number(hyp)
         steps = align_errors(refs, hyps, self.costs)
         if len(steps) > 1:
             steps = self._pair_alike(refs, hyps, steps)
         words = count_steps(len(refs), steps)
         counts = [words.units, words.substitutions, words.deletions, words.insertions]
         counts += count_letters(text, " ".join(hyp))
-        counts += count_letters(self._graphemes.text(ref), self._graphemes.text(hyp))
+        counts += count_letters(graphemes, " ".join([codes[n] for n in hyps]))
         return Row(tuple(refs), tuple(hyps), tuple(steps)), counts
 
     def _pair_alike(self, ref: list[int], hyp: list[int], steps: list[Step]) -> list[Step]:

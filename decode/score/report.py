@@ -12,7 +12,6 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from uyir.decode.score import timed
-from uyir.decode.score.align import Step
 from uyir.decode.score.counts import Counts, Score
 from uyir.decode.score.groups import Group, group_by
 from uyir.decode.score.kinds import POSITIONS, Kinds, categories_of
@@ -333,7 +332,7 @@ class _Errors:
     """The errors of all utterances by word number."""
 
     def __init__(self, words: Sequence[str], utterances: Sequence[Scored]) -> None:
-        self._words = words
+        self.words = words
         self.units: Counter[int] = Counter()
         self.substitutions: Counter[tuple[int, int]] = Counter()
         self.deletions: Counter[int] = Counter()
@@ -350,10 +349,10 @@ class _Errors:
                     self.substitutions[ref[i], hyp[j]] += 1
 
     def named(self, counts: Counter[int]) -> Counter[str]:
-        return Counter({self._words[word]: count for word, count in counts.items()})
+        return Counter({self.words[word]: count for word, count in counts.items()})
 
     def named_substitutions(self) -> Counter[tuple[str, str]]:
-        words = self._words
+        words = self.words
         return Counter({(words[a], words[b]): n for (a, b), n in self.substitutions.items()})
 
     def by_class(
@@ -373,28 +372,22 @@ class _Errors:
 
 
 def _by_kind(errors: _Errors, kinds: Kinds, language: str) -> dict[str, Any]:
-    words = errors._words
-    needed = {*errors.units, *errors.insertions}
-    # A word heard in another's place is looked at where its root may be the same.
-    needed |= {b for a, b in errors.substitutions if words[a][:1] == words[b][:1]}
-    kinds.learn(words[n] for n in needed)
-    classes = {n: kinds.category(words[n]) for n in {*errors.units, *errors.insertions}}
+    words = errors.words
+    classed = {*errors.units, *errors.insertions}
+    kinds.learn((words[n] for n in classed), {words[a] for a, _ in errors.substitutions})
+    classes = {n: kinds.category(words[n]) for n in classed}
     positions: Counter[str] = Counter()
     affixes: Counter[tuple[str, str]] = Counter()
-    for (a, b), count in errors.substitutions.items():
+    for (a, b), count in sorted(errors.substitutions.items(), key=lambda item: words[item[0][1]]):
         position = kinds.position(words[a], words[b])
         positions[position] += count
         if position == "affix":
-            affixes[kinds.affixes(words[a]), kinds.affixes(words[b])] += count
+            affixes[kinds.affixes(words[a]), kinds.affixes(words[b], words[a])] += count
     return {
         "categories": errors.by_class(classes, categories_of(language)),
         "positions": {name: positions[name] for name in POSITIONS},
         "affixes": affixes,
     }
-
-
-def errors_of(item: Scored) -> Sequence[Step]:
-    return item.row.steps
 
 
 def to_dict(report: Report, top: int = 100) -> dict[str, Any]:
