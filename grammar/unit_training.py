@@ -15,6 +15,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from uyir.errors import DataError, UyirError
 from uyir.grammar.segment import cheapest_cut
@@ -27,6 +28,8 @@ MAX_TYPES = 100_000
 ESTIMATORS = ("ml", "viterbi")
 _ROUNDS, _ITERATIONS = 4, 2
 _LONGEST = 16
+#: The search for Morfessor's corpus weight need not end by itself.
+_EPOCHS = 20
 
 
 def train_units(
@@ -112,7 +115,7 @@ def _merges(words: Mapping[str, int], size: int) -> dict[str, float]:
     return found
 
 
-def _morfessor(words: Mapping[str, int], size: int) -> dict[str, float]:
+def morfessor_model(words: Iterable[str], size: int) -> Any:
     """Morfessor Baseline over word types, its corpus weight sought that leaves so many pieces."""
     try:
         import morfessor
@@ -129,7 +132,13 @@ def _morfessor(words: Mapping[str, int], size: int) -> dict[str, float]:
     model = morfessor.BaselineModel()
     model.set_corpus_weight_updater(morfessor.baseline.NumMorphCorpusWeight(size, 0.1))
     model.load_data([(1, word) for word in words])
-    model.train_batch()
+    model.train_batch(max_epochs=_EPOCHS)
+    return model
+
+
+def _morfessor(words: Mapping[str, int], size: int) -> dict[str, float]:
+    """What each piece of a Morfessor model costs."""
+    model = morfessor_model(words, size)
     counts = {piece: count for piece, count in model.get_constructions() if count > 0}
     total = sum(counts.values()) + len(words)
     return {piece: math.log(total / count) for piece, count in sorted(counts.items())}
