@@ -2,8 +2,9 @@
 
 With ``unit`` costs an insertion, a deletion and a substitution cost 1 each (Levenshtein); alignments
 are those of rapidfuzz, which jiwer counts with too, so substitutions, deletions and insertions are
-jiwer's one by one. With ``sclite`` costs they are 3, 3 and 4, as in NIST's sclite, aligned by
-kaldialign; where alignments tie, sclite's choice may be another one. Letters always have unit costs.
+jiwer's one by one. With ``sclite`` costs they are 3, 3 and 4, as in NIST's sclite, and of equally cheap
+alignments one with the fewest errors is taken, which is sclite's choice, too: three substitutions
+cost as much as two deletions and two insertions. Letters always have unit costs.
 
 A letter is counted two ways: as a code point, which is what others publish, and as a grapheme cluster
 (கை is one), which is what a reader sees. Single spaces between words are letters in both, as in jiwer.
@@ -38,6 +39,21 @@ def align_errors(ref: Sequence[int], hyp: Sequence[int], costs: str = "unit") ->
             (i if tag != "insert" else None, j if tag != "delete" else None)
             for tag, i, j in Levenshtein.editops(ref, hyp).as_list()
         ]
+    steps = _kaldialign(ref, hyp)
+    # One error more weighs less than any difference of cost.
+    weights = (3 * _COST + 1, 3 * _COST + 1, 4 * _COST + 1)
+    substitutions = sum(i is not None and j is not None for i, j in steps)
+    found = (3 * len(steps) + substitutions) * _COST + len(steps)
+    if Levenshtein.distance(ref, hyp, weights=weights) < found:
+        return _fewest(ref, hyp, weights)
+    return steps
+
+
+#: What a unit of cost weighs beside an error.
+_COST = 1 << 20
+
+
+def _kaldialign(ref: Sequence[int], hyp: Sequence[int]) -> list[Step]:
     import kaldialign
 
     # Numbers, not words, so that the symbol for "nothing" cannot be one of the text's.
@@ -56,6 +72,35 @@ def align_errors(ref: Sequence[int], hyp: Sequence[int], costs: str = "unit") ->
             out.append((i, j))
             i, j = i + 1, j + 1
     return out
+
+
+def _fewest(ref: Sequence[int], hyp: Sequence[int], weights: tuple[int, int, int]) -> list[Step]:
+    """A best alignment by weights of insertion, deletion, substitution: the textbook's table."""
+    insert, delete, substitute = weights
+    table = [[j * insert for j in range(len(hyp) + 1)]]
+    for a in ref:
+        above = table[-1]
+        line = [above[0] + delete]
+        for j, b in enumerate(hyp):
+            diagonal = above[j] + (substitute if a != b else 0)
+            line.append(min(diagonal, above[j + 1] + delete, line[j] + insert))
+        table.append(line)
+    i, j = len(ref), len(hyp)
+    out: list[Step] = []
+    while i or j:
+        here = table[i][j]
+        same = i and j and ref[i - 1] == hyp[j - 1]
+        if i and j and here == table[i - 1][j - 1] + (0 if same else substitute):
+            i, j = i - 1, j - 1
+            if not same:
+                out.append((i, j))
+        elif i and here == table[i - 1][j] + delete:
+            i -= 1
+            out.append((i, None))
+        else:
+            j -= 1
+            out.append((None, j))
+    return out[::-1]
 
 
 def count_steps(units: int, steps: Sequence[Step]) -> Counts:

@@ -152,7 +152,9 @@ def _table(
     """An HTML table; the first ``texts`` columns are words, the others numbers."""
     lang = f' lang="{language}"' if language else ""
     lines = [f'<table class="sortable"><caption>{html.escape(caption)}</caption><thead><tr>']
-    lines += [f'<th scope="col">{html.escape(name)}</th>' for name in head]
+    for n, name in enumerate(head):
+        text = ' class="text"' if n < texts else ""
+        lines.append(f'<th scope="col"{text}>{html.escape(name)}</th>')
     lines.append("</tr></thead><tbody>")
     for row in rows:
         cells = [
