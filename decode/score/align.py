@@ -3,8 +3,8 @@
 With ``unit`` costs an insertion, a deletion and a substitution cost 1 each (Levenshtein); alignments
 are those of rapidfuzz, which jiwer counts with too, so substitutions, deletions and insertions are
 jiwer's one by one. With ``sclite`` costs they are 3, 3 and 4, as in NIST's sclite, and of equally cheap
-alignments one with the fewest errors is taken, which is sclite's choice, too: three substitutions
-cost as much as two deletions and two insertions. Letters always have unit costs.
+alignments one with the fewest errors is taken: three substitutions cost as much as two deletions and
+two insertions. sclite nearly always takes the same. Letters always have unit costs.
 
 A letter is counted two ways: as a code point, which is what others publish, and as a grapheme cluster
 (கை is one), which is what a reader sees. Single spaces between words are letters in both, as in jiwer.
@@ -12,6 +12,7 @@ A letter is counted two ways: as a code point, which is what others publish, and
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from functools import lru_cache
@@ -132,29 +133,22 @@ def graphemes(text: str) -> list[str]:
     >>> graphemes("கை க்ஷ")
     ['கை', ' ', 'க்', 'ஷ']
     """
-    out: list[str] = []
-    for word in text.split(" "):
-        out.extend(_clusters(word))
-        out.append(" ")
-    out.pop()
-    return out
+    return _cluster().findall(text)
 
 
-# Running text repeats its words, so what is done to a word is remembered.
-@lru_cache(maxsize=1 << 18)
-def _clusters(word: str) -> tuple[str, ...]:
-    out: list[str] = []
-    for char in word:
-        if out and (_is_mark(char) or char in "\u200c\u200d"):
-            out[-1] += char
-        else:
-            out.append(char)
-    return tuple(out)
-
-
-@lru_cache(maxsize=1 << 16)
-def _is_mark(char: str) -> bool:
-    return unicodedata.category(char)[0] == "M"
+@lru_cache(maxsize=1)
+def _cluster() -> re.Pattern[str]:
+    """A character and the marks and joiners after it; at the beginning of a word they stand alone."""
+    ranges: list[list[int]] = []
+    # Marks stand in the first two planes, and variation selectors in the fifteenth.
+    for code in (*range(0x20000), *range(0xE0100, 0xE01F0)):
+        if unicodedata.category(chr(code))[0] == "M" or code in (0x200C, 0x200D):
+            if ranges and ranges[-1][1] == code - 1:
+                ranges[-1][1] = code
+            else:
+                ranges.append([code, code])
+    marks = "".join(f"{chr(low)}-{chr(high)}" for low, high in ranges)
+    return re.compile(f" |[^ ][{marks}]*")
 
 
 class GraphemeCode:
@@ -162,8 +156,17 @@ class GraphemeCode:
 
     def __init__(self) -> None:
         self._codes: dict[str, str] = {" ": " "}
+        self._words: dict[str, str] = {}
 
     def code(self, word: str) -> str:
         """The code of a word; equal clusters have equal characters, in all words of this object."""
-        codes = self._codes
-        return "".join([codes.setdefault(x, chr(0x100 + len(codes))) for x in _clusters(word)])
+        found = self._words.get(word)
+        if found is None:
+            codes = self._codes
+            clusters = _cluster().findall(word)
+            try:
+                found = "".join([codes[cluster] for cluster in clusters])
+            except KeyError:
+                found = "".join([codes.setdefault(x, chr(0x100 + len(codes))) for x in clusters])
+            self._words[word] = found
+        return found

@@ -139,7 +139,9 @@ def _write(path: Path, text: str) -> None:
     "--vocabulary", type=click.Path(), help="Words, one a line: rates in it and out of it."
 )
 @click.option("--html", type=click.Path(path_type=Path), help="Write the report as one page there.")
-@click.option("--errs", type=click.Path(path_type=Path), help="Write icefall's file of errors there.")
+@click.option(
+    "--errs", type=click.Path(path_type=Path), help="Write icefall's file of errors there."
+)
 @click.option(
     "--audio_root",
     type=click.Path(path_type=Path, file_okay=False, exists=True),

@@ -7,7 +7,7 @@ alignment (`Row`), and its counts are a row of an array, so that any table is a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
@@ -64,14 +64,14 @@ def normalise_words(text: str, language: str) -> str:
 class Meter:
     """Counts the errors of pairs of utterances given as words."""
 
-    def __init__(self, costs: str = "unit") -> None:
+    def __init__(self, costs: str = "unit", graphemes: Optional[GraphemeCode] = None) -> None:
         if costs not in COSTS:
             raise DataError(f"costs are {' or '.join(COSTS)}, not {costs!r}")
         self.costs = costs
         #: The words, by number.
         self.words: list[str] = []
         self._numbers: dict[str, int] = {}
-        self._graphemes = GraphemeCode()
+        self.graphemes = GraphemeCode() if graphemes is None else graphemes
         self._codes: list[str] = []
 
     def _number(self, words: Sequence[str]) -> list[int]:
@@ -83,7 +83,7 @@ class Meter:
                 if word not in numbers:
                     numbers[word] = len(self.words)
                     self.words.append(word)
-                    self._codes.append(self._graphemes.code(word))
+                    self._codes.append(self.graphemes.code(word))
             return [numbers[word] for word in words]
 
     def count(self, ref: Sequence[str], hyp: Sequence[str]) -> tuple[Row, list[int]]:

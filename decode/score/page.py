@@ -74,16 +74,16 @@ class _Recordings:
             return quote(Path(os.path.relpath(file.resolve(), self._page)).as_posix())
         self._size += file.stat().st_size
         if self._size > MOST_AUDIO:
-            raise DataError(f"more than {MOST_AUDIO // 10**6} MB of audio to put into the page", file)
+            raise DataError(
+                f"more than {MOST_AUDIO // 10**6} MB of audio to put into the page", file
+            )
         kind = mimetypes.guess_type(file.name)[0] or "audio/wav"
         return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode('ascii')}"
 
 
 def page(report: Report, recordings: _Recordings) -> str:
     """The page's HTML."""
-    style, script = (
-        (_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js")
-    )
+    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     parts = {
         "title": html.escape(f"{Path(report.hyp_path).name} against {Path(report.ref_path).name}"),
         "language": report.language,
@@ -241,7 +241,9 @@ def _plot(groups: Sequence[Group]) -> str:
         if len(rows) <= 24:
             name = html.escape(group.name if len(group.name) < 12 else group.name[:11] + "…")
             middle = left + (n + 0.42) * step
-            out.append(f'<text x="{middle:.1f}" y="{height - 8}" text-anchor="middle">{name}</text>')
+            out.append(
+                f'<text x="{middle:.1f}" y="{height - 8}" text-anchor="middle">{name}</text>'
+            )
     return "".join([*out, "</svg>"])
 
 

@@ -39,6 +39,10 @@ TEXT_COLUMNS = {
 ID_COLUMNS = ("id", "utterance_id", "utt_id", "utterance", "utt", "name")
 #: Columns that name a recording: they say where the audio is, and the id where nothing else does.
 AUDIO_COLUMNS = ("audio_filepath", "audio", "source", "path", "file")
+#: Endings of recordings' names; `decode.output` has the same, which would load the network's library.
+RECORDINGS = frozenset(
+    ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .caf .w64 .rf64 .sph".split()
+)
 #: Other names for what tables are made by.
 ALIASES = {
     "client_id": "speaker",
@@ -91,10 +95,8 @@ class Reading:
         """A recording's path without folder and ending; any other id as it is."""
         if self.full_paths or "." not in name:
             return name
-        from uyir.decode.output import AUDIO_SUFFIXES
-
         path = Path(name)
-        return path.stem if path.suffix.lower() in AUDIO_SUFFIXES else name
+        return path.stem if path.suffix.lower() in RECORDINGS else name
 
 
 def read_texts(
@@ -281,7 +283,9 @@ def check_script(texts: Texts, language: str) -> tuple[str, ...]:
         if own.search(item.text):
             counted += 1
             continue
-        script = next((other for other, pattern in others.items() if pattern.search(item.text)), None)
+        script = next(
+            (other for other, pattern in others.items() if pattern.search(item.text)), None
+        )
         if script is not None:
             foreign.setdefault(script, []).append(item)
         elif item.text.strip():

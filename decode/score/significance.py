@@ -40,9 +40,7 @@ def bootstrap(
     return drawn.astype(np.float64) @ kinds.astype(np.float64)
 
 
-def interval(
-    errors: _Array, units: _Array, draws: int = 1000, seed: int = 0
-) -> Optional[Interval]:
+def interval(errors: _Array, units: _Array, draws: int = 1000, seed: int = 0) -> Optional[Interval]:
     """The 95 % interval of a rate; None if there are fewer than two units to draw from, or no draws."""
     if len(errors) < 2 or not draws:
         return None
@@ -93,9 +91,7 @@ def errors_by_word(units: int, steps: Sequence[Step]) -> tuple[list[int], list[i
     return wrong, inserted
 
 
-def segments(
-    units: int, first: Sequence[Step], second: Sequence[Step]
-) -> list[tuple[int, int]]:
+def segments(units: int, first: Sequence[Step], second: Sequence[Step]) -> list[tuple[int, int]]:
     """Errors of two systems in each segment of an utterance of so many reference words.
 
     A segment is a stretch with errors; stretches are apart where both systems have `BUFFER` words right

@@ -83,10 +83,7 @@ def _better(base: Report, report: Report) -> Optional[float]:
     """The share of draws of speakers (or utterances) in which the second has fewer errors."""
     draws = base.options.draws
     values = np.array(
-        [
-            [len(a.row.steps), len(b.row.steps)]
-            for a, b in zip(base.utterances, report.utterances)
-        ],
+        [[len(a.row.steps), len(b.row.steps)] for a, b in zip(base.utterances, report.utterances)],
         dtype=np.int64,
     )
     if base.drawn[0] == "speaker":

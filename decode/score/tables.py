@@ -117,7 +117,9 @@ def read_json(text: str, path: str, reading: Reading) -> Iterator[Utterance]:
         name, found_by = _name(value)
         key = next((key for key in wanted if isinstance(value.get(key), str)), None)
         if name is None or key is None:
-            lacking = "an 'id', 'source' or 'audio_filepath'" if name is None else f"a {wanted[0]!r}"
+            lacking = (
+                "an 'id', 'source' or 'audio_filepath'" if name is None else f"a {wanted[0]!r}"
+            )
             raise DataError(
                 f"an object without {lacking}; want objects with an id and a text", path, number
             )
@@ -146,7 +148,9 @@ def _values(text: str, path: str) -> Iterator[tuple[Any, int]]:
     if listed:
         position = text.index("[") + 1
     while True:
-        while position < len(text) and (text[position].isspace() or (listed and text[position] == ",")):
+        while position < len(text) and (
+            text[position].isspace() or (listed and text[position] == ",")
+        ):
             position += 1
         line += text.count("\n", counted, position)
         counted = position

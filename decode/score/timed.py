@@ -114,9 +114,7 @@ def read_stm(text: str, path: str, reading: Reading) -> Iterator[Utterance]:
             yield segment.utterance
 
 
-def read_into_segments(
-    ctm: str, ctm_path: str, stm: str, stm_path: str, reading: Reading
-) -> Texts:
+def read_into_segments(ctm: str, ctm_path: str, stm: str, stm_path: str, reading: Reading) -> Texts:
     """The words of a CTM, sorted into the segments of an STM by the middle of each."""
     segments: dict[tuple[str, str], list[_Segment]] = {}
     for segment in _stm_segments(stm, stm_path, reading):

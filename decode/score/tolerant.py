@@ -62,9 +62,7 @@ class Tolerance:
         self._accepted: dict[str, bool] = {}
         self._linked: dict[tuple[str, str, str], bool] = {}
 
-    def count(
-        self, ref: Sequence[str], hyp: Sequence[str]
-    ) -> tuple[Optional[Counts], list[Group]]:
+    def count(self, ref: Sequence[str], hyp: Sequence[str]) -> tuple[Optional[Counts], list[Group]]:
         """Counts of an utterance's words with equal groups as hits; None where there is no group."""
         groups = self._groups(ref, hyp)
         if not groups:
@@ -72,9 +70,7 @@ class Tolerance:
         errors, chosen = self._best(ref, hyp, groups)
         return (Counts(len(ref), *errors), chosen) if chosen else (None, [])
 
-    def _groups(
-        self, ref: Sequence[str], hyp: Sequence[str]
-    ) -> dict[tuple[int, int], list[Group]]:
+    def _groups(self, ref: Sequence[str], hyp: Sequence[str]) -> dict[tuple[int, int], list[Group]]:
         """Every smallest group of equal words, by where it ends."""
         found: dict[tuple[int, int], list[Group]] = {}
         cut = _CHANGED if self._rules else 0
@@ -123,10 +119,9 @@ class Tolerance:
         key = (plain, changed, following)
         found = self._linked.get(key)
         if found is None:
-            found = self._linked[key] = (
-                abs(len(plain) - len(changed)) <= _CHANGED
-                and changed + following in self.joined(plain, following)
-            )
+            found = self._linked[key] = abs(
+                len(plain) - len(changed)
+            ) <= _CHANGED and changed + following in self.joined(plain, following)
         return found
 
     def _sandhi(self, ref: Sequence[str], hyp: Sequence[str], i: int, j: int) -> Optional[Group]:
@@ -171,7 +166,9 @@ class Tolerance:
                 for rule in self._rules:
                     if rule.left.search(a) and rule.right.search(b):
                         before = a if rule.left_out is None else rule.left.sub(rule.left_out, a, 1)
-                        behind = b if rule.right_out is None else rule.right.sub(rule.right_out, b, 1)
+                        behind = (
+                            b if rule.right_out is None else rule.right.sub(rule.right_out, b, 1)
+                        )
                         try:
                             out.add(compose(before + behind, self._language))
                         except ScriptError:
