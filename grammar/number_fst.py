@@ -71,7 +71,7 @@ def _spelling(language: str, others: str) -> Any:
     fst.set_final(virama)
     fst.add_arc(1, pynini.Arc(0, ord(script.virama), one, virama))
     for vowel, sign in script.vowels.items():
-        add(0, vowel, vowel, 0)
+        add(0, vowel, script.spelling(vowel), 0)
         add(1, vowel, sign, 0)
     for source in (0, virama):
         for consonant in script.consonants:

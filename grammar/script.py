@@ -10,13 +10,15 @@ bare consonant, an independent vowel character for the vowel, wherever it stands
 'தான்'
 
 Where a word writes virama + independent vowel (பிஎஸ்ஏ) the letter string has `HIATUS` between the
-two, so that decomposing is one to one; no morpheme seam is ever put next to it.
+two, so that decomposing is one to one; no morpheme seam is ever put next to it. A vowel that is
+written with several letters (ಆ್ಯ in ಆ್ಯಪ್) is one character too, the one that ``script.tsv`` gives it.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Optional
@@ -45,6 +47,12 @@ class Script:
     nukta: str
     features: dict[str, frozenset[str]]
     signs: dict[str, str] = field(default_factory=dict)  # vowel sign -> independent vowel
+    #: Vowels that are written with several letters (ಆ್ಯ): letter -> how it stands by itself.
+    spelt: dict[str, str] = field(default_factory=dict)
+
+    def spelling(self, vowel: str) -> str:
+        """How a vowel is written where no consonant is before it."""
+        return self.spelt.get(vowel, vowel)
 
     @property
     def inherent(self) -> str:
@@ -96,8 +104,14 @@ def load_script(language: str) -> Script:
         virama,
         nukta,
         features,
-        {sign: vowel for vowel, sign in vowels.items()},
+        {sign: vowel for vowel, sign in vowels.items() if not _is_spelt(sign, virama)},
+        {vowel: sign[1:] for vowel, sign in vowels.items() if _is_spelt(sign, virama)},
     )
+
+
+def _is_spelt(sign: str, virama: str) -> bool:
+    """Whether the sign of a vowel is the virama and letters: it has no sign of its own."""
+    return len(sign) > 1 and sign[0] == virama
 
 
 def decompose(word: str, language: str) -> str:
@@ -108,8 +122,18 @@ def decompose(word: str, language: str) -> str:
     script = load_script(language)
     out: list[str] = []
     pending = False  # a consonant whose vowel is not known yet
+    after = 0  # where a vowel of several letters ends
     for position, char in enumerate(word):
-        if char in script.consonants:
+        if position < after:
+            continue
+        spelt = next((v for v, s in script.spelt.items() if word.startswith(s, position)), None)
+        if spelt is not None:
+            if pending:
+                out.append(script.inherent)
+            out.append(spelt)
+            pending = False
+            after = position + len(script.spelt[spelt])
+        elif char in script.consonants:
             if pending:
                 out.append(script.inherent)
             out.append(char)
@@ -127,7 +151,7 @@ def decompose(word: str, language: str) -> str:
                 raise ScriptError(f"{word!r}: a vowel sign without a consonant at {position}")
             out.append(script.signs[char])
             pending = False
-        elif char in script.vowels:
+        elif char in script.vowels and char not in script.spelt:
             if pending:
                 out.append(script.inherent)
             elif position and word[position - 1] == script.virama:
@@ -155,7 +179,7 @@ def compose(letters: str, language: str) -> str:
     bare = False  # the last letter was a consonant
     for char in letters:
         if char in script.vowels:
-            out.append(script.vowels[char] if bare else char)
+            out.append(script.vowels[char] if bare else script.spelling(char))
             bare = False
         elif char in script.consonants:
             if bare:
@@ -190,6 +214,58 @@ def is_wellformed(word: str, language: str) -> bool:
         return compose(letters, language) == word
     except ScriptError:
         return False
+
+
+class _Syllables(dict[str, str]):
+    """Letter strings by orthographic syllable, each worked out when it first comes."""
+
+    def __init__(self, script: Script) -> None:
+        super().__init__()
+        self._language = script.language
+
+        def one_of(letters: Iterable[str]) -> str:
+            return "[" + "".join(map(re.escape, sorted(letters))) + "]"
+
+        single = one_of(v for v in script.vowels if v not in script.spelt)
+        vowel = f"(?:{'|'.join([*map(re.escape, script.spelt.values()), single])})"
+        mark = one_of(script.marks)
+        nukta = re.escape(script.nukta) + "?" if script.nukta else ""
+        signs = one_of(sign for sign in script.signs if sign)
+        self.find = re.compile(
+            f"{one_of(script.consonants)}{nukta}(?:{signs}|{script.virama}{vowel}?)?{mark}*"
+            f"|{vowel}{mark}*|{mark}+"
+        ).findall
+
+    def __missing__(self, syllable: str) -> str:
+        letters = decompose(syllable, self._language)
+        if compose(letters, self._language) != syllable:
+            raise ScriptError(f"{syllable!r} is not spelt as it should be")
+        if unicodedata.normalize("NFC", syllable) != syllable:
+            raise ScriptError(f"{syllable!r} is not in NFC")
+        self[syllable] = letters
+        return letters
+
+
+@cache
+def _syllables(language: str) -> _Syllables:
+    return _Syllables(load_script(language))
+
+
+def letters_of(word: str, language: str) -> Optional[str]:
+    """The letter string of a well-formed word, None for anything else: `is_wellformed` and
+    `decompose` at once, and much faster.
+
+    A word is well formed exactly if it is a row of syllables that are: what begins a syllable never
+    combines with what is before it.
+    """
+    table = _syllables(language)
+    syllables = table.find(word)
+    if not word or "".join(syllables) != word:
+        return None
+    try:
+        return "".join([table[syllable] for syllable in syllables])
+    except ScriptError:
+        return None
 
 
 _JOINERS = re.compile("[\u200b-\u200f\u2060\ufeff\u00ad]")

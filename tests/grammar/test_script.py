@@ -23,7 +23,7 @@ LANGUAGES = ("ta", "kn")
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_syllable_comes_back(language: str) -> None:
     script = load_script(language)
-    syllables = [*script.vowels]
+    syllables = [script.spelling(vowel) for vowel in script.vowels]
     for consonant in script.consonants:
         for sign in [*script.signs, script.virama]:
             syllables.append(consonant + sign)
@@ -61,6 +61,23 @@ def test_the_normaliser_leaves_every_syllable_alone(language: str) -> None:
 def test_normalise(language: str, text: str, said: str) -> None:
     assert normalise(text, language) == said
     assert normalise(said, language) == said
+
+
+@pytest.mark.parametrize("word", ["ಆ್ಯಪ್", "ಅ್ಯಂಡ್", "ವಾಟ್ಸ್ಆ್ಯಪ್ನಲ್ಲಿ", "ರಿಆ್ಯಕ್ಷನ್", "ಆ್ಯಂಡ್ರ್ಯೂಸ್"])
+def test_a_vowel_of_several_letters_is_one_letter(word: str) -> None:
+    letters = decompose(word, "kn")
+    assert "æ" in letters or "ǣ" in letters
+    assert "್" not in letters
+    assert compose(letters, "kn") == word
+    assert is_wellformed(word, "kn")
+    assert normalise(word, "kn") == word
+
+
+@pytest.mark.parametrize("word", ["ಆ್", "ಆ್ಪ", "ಇ್ಯ", "ಕಾ್ಯ", "æಪ್"])
+def test_a_virama_on_another_vowel_is_an_error(word: str) -> None:
+    assert not is_wellformed(word, "kn")
+    with pytest.raises(ScriptError):
+        decompose(word, "kn")
 
 
 def test_hiatus_is_kept() -> None:
