@@ -76,12 +76,17 @@ class Engine(Protocol):
         ...  # pragma: no cover
 
 
-#: Engine names in order of preference on a CPU.
-NAMES = ("kaldi", "k2")
+#: Engine names; `reference` is the `cuda` engine's search in numpy, slow and never chosen by itself.
+NAMES = ("kaldi", "k2", "cuda", "reference")
 _NEEDS: Mapping[str, Sequence[str]] = {
     "kaldi": ("kaldifst", "kaldi_decoder"),
     "k2": ("torch", "k2"),
+    "cuda": ("torch",),
+    "reference": ("numpy",),
 }
+#: Which engine to take, the fastest first (RESULTS.md has the measurements, `uyir bench search` repeats
+#: them): on a GPU ours, then k2; on a CPU kaldi, which is several times faster there than k2.
+_ORDER = {"cuda": ("cuda", "k2", "kaldi"), "cpu": ("kaldi", "k2")}
 
 
 def why_not(name: str) -> Optional[str]:
@@ -95,6 +100,10 @@ def why_not(name: str) -> Optional[str]:
             return f"{module} cannot be imported: {error}"
         except Exception as error:  # a wheel built for another torch fails in its own ways
             return f"{module} fails on import: {type(error).__name__}: {error}"
+    if name == "cuda":
+        from uyir.decode.engines.nvrtc import why_not as no_gpu
+
+        return no_gpu()
     return None
 
 
@@ -104,8 +113,8 @@ def available() -> dict[str, Optional[str]]:
 
 
 def choose(device: str = "cpu") -> str:
-    """The engine that serves a device best: `kaldi` on a CPU; `k2`, where it is installed, on a GPU."""
-    order = ("k2", "kaldi") if device.startswith("cuda") else ("kaldi", "k2")
+    """The fastest engine that can run here for a device: `cuda` on a GPU, `kaldi` on a CPU."""
+    order = _ORDER["cuda" if device.startswith("cuda") else "cpu"]
     reasons = {name: why_not(name) for name in order}
     for name in order:
         if reasons[name] is None:
@@ -115,12 +124,23 @@ def choose(device: str = "cpu") -> str:
     )
 
 
+def why_chosen(device: str = "cpu") -> str:
+    """In words: the engine that `choose` takes for a device, and why that one."""
+    order = _ORDER["cuda" if device.startswith("cuda") else "cpu"]
+    name = choose(device)
+    passed = [f"{other} cannot run here ({why_not(other)})" for other in order[: order.index(name)]]
+    place = "a GPU" if device.startswith("cuda") else "a CPU"
+    fastest = f"the fastest on {place} that can run here"
+    return "; ".join([fastest, *passed]) if passed else f"the fastest on {place}"
+
+
 def create(
     name: str, graph: Graph, options: Optional[SearchOptions] = None, *, device: str = "cpu"
 ) -> Engine:
     """The named engine over a graph; raises `EngineError` saying why if it cannot run here.
 
-    ``device`` is where the search itself runs; only `k2` can use another than ``cpu``.
+    ``device`` is where the search itself runs: `k2` can use any, `cuda` takes the first GPU if it is ``cpu``,
+    the others run on a CPU.
     """
     reason = why_not(name)
     if reason is not None:
@@ -130,6 +150,14 @@ def create(
         from uyir.decode.engines.kaldi import KaldiEngine
 
         return KaldiEngine(graph, options)
+    if name == "cuda":
+        from uyir.decode.engines.cuda import CudaEngine
+
+        return CudaEngine(graph, options, device=device)
+    if name == "reference":
+        from uyir.decode.engines.reference import ReferenceEngine
+
+        return ReferenceEngine(graph, options)
     from uyir.decode.engines.k2 import K2Engine
 
     return K2Engine(graph, options, device=device)

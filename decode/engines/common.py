@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Optional
 
 import numpy as np
@@ -16,23 +17,28 @@ def as_batch(log_probs: Any, lengths: Any, tokens: int) -> list[FloatArray]:
     Raises `EngineError` where shapes do not fit each other or the graph's number of tokens C.
     """
     values = _as_array(log_probs)
-    if values.ndim != 3:
-        raise EngineError(f"log_probs have shape {tuple(values.shape)}, want (N, T, C)")
-    counts = _as_array(lengths)
-    if counts.shape != (values.shape[0],):
-        raise EngineError(
-            f"lengths have shape {tuple(counts.shape)}, want ({values.shape[0]},) for log_probs of "
-            f"shape {tuple(values.shape)}"
-        )
-    if values.shape[2] != tokens:
-        raise EngineError(f"log_probs have {values.shape[2]} tokens, the graph has {tokens}")
-    for count in counts:
-        if not 0 <= count <= values.shape[1]:
-            raise EngineError(f"a length of {count} does not lie in 0…{values.shape[1]} frames")
+    counts = check_batch(values.shape, lengths, tokens)
     return [
-        np.ascontiguousarray(row[: int(count)], dtype=np.float32)
-        for row, count in zip(values, counts)
+        np.ascontiguousarray(row[:count], dtype=np.float32) for row, count in zip(values, counts)
     ]
+
+
+def check_batch(shape: Sequence[int], lengths: Any, tokens: int) -> list[int]:
+    """The lengths of log_probs of a shape; raises `EngineError` as `as_batch` does."""
+    if len(shape) != 3:
+        raise EngineError(f"log_probs have shape {tuple(shape)}, want (N, T, C)")
+    counts = _as_array(lengths)
+    if counts.shape != (shape[0],):
+        raise EngineError(
+            f"lengths have shape {tuple(counts.shape)}, want ({shape[0]},) for log_probs of "
+            f"shape {tuple(shape)}"
+        )
+    if shape[2] != tokens:
+        raise EngineError(f"log_probs have {shape[2]} tokens, the graph has {tokens}")
+    for count in counts:
+        if not 0 <= count <= shape[1]:
+            raise EngineError(f"a length of {count} does not lie in 0…{shape[1]} frames")
+    return [int(count) for count in counts]
 
 
 def usable(log_probs: FloatArray) -> Optional[str]:

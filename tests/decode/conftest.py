@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from uyir.decode.graph import Graph
+
 
 @dataclass
 class ToyGraph:
@@ -49,6 +51,16 @@ class ToyGraph:
         lines = [f"{s} {d} {t} {lab} {w!r}" for s, d, t, lab, w in sorted(rows)]
         fsa = k2.Fsa.from_str("\n".join([*lines, str(end)]), acceptor=False)
         return k2.arc_sort(fsa)
+
+    def real(self) -> Graph:
+        """The same as a graph of ours."""
+        src, dst, token, label, weight = (np.array(column) for column in zip(*self.arcs))
+        final = np.full(self.num_states, np.inf)
+        for state, score in self.finals.items():
+            final[state] = -score
+        return Graph.from_arcs(
+            src, dst, token + 1, label, -weight, self.start, final, num_tokens=self.num_tokens
+        )
 
     def viterbi(self, log_probs: Any) -> float:
         """The best complete path's score by plain dynamic programming; -inf if there is none."""

@@ -1,0 +1,314 @@
+"""The `cuda` engine and its reference against plain dynamic programming, on graphs drawn at random.
+
+Where there is no GPU the kernels run emulated on the CPU (`block_of_fibers.hpp`), if a C++ compiler is there.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import math
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from uyir.decode.engines import SearchOptions, why_not
+from uyir.decode.engines.cuda import CudaEngine, source
+from uyir.decode.engines.packed import pack
+from uyir.decode.engines.reference import ReferenceEngine
+from uyir.decode.graph import Graph
+from uyir.errors import GraphError
+
+HERE = Path(__file__).parent
+WIDE = SearchOptions(beam=1000.0, max_active=100_000)
+CASES = int(os.environ.get("UYIR_RANDOM_CASES", "2000"))
+
+
+class Emulated:
+    """The kernels compiled for the CPU; `launch` is that of `nvrtc.Module`."""
+
+    made: dict = {}
+
+    def __init__(self, macros):
+        self.library = self.made.get(tuple(macros.items()))
+        if self.library is None:
+            self.library = self.made[tuple(macros.items())] = self.build(macros)
+
+    @staticmethod
+    def build(macros):
+        compiler = shutil.which("g++")
+        if compiler is None:
+            pytest.skip("no g++ to emulate the kernels with")
+        text = source().replace("extern __shared__ u64 space[];", "u64 *space = emulated_space;")
+        text = text.replace('extern "C" __global__', "static __global__")
+        arguments = {
+            "search": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(int **)a[3], *(u32 **)a[4], *(u64 **)a[5]",
+            "trace": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(u32 **)a[3], *(const long long **)a[4], *(const int **)a[5], *(int **)a[6]",
+            "rescan": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(Lattice *)a[3], *(int **)a[4]",
+            "spell": "*(Batch *)a[0], *(Lattice *)a[1], *(u32 **)a[2], *(const long long **)a[3], *(const int **)a[4], *(int **)a[5]",
+            "share": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(Lattice *)a[3]",
+        }
+        doors = "".join(
+            f'static void do_{name}(void **a) {{ {name}({args}); }}\n'
+            f'extern "C" void launch_{name}(unsigned grid, unsigned block, void **a) {{ run_grid(do_{name}, grid, block, a); }}\n'
+            for name, args in arguments.items()
+        )
+        text = (HERE / "block_of_fibers.hpp").read_text() + text + doors
+        flags = [f"-D{name}={value}" for name, value in macros.items()]
+        flags += ["-O1", "-g", "-w", "-shared", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing"]
+        key = hashlib.sha256((text + str(flags)).encode()).hexdigest()[:16]
+        path = Path(tempfile.gettempdir()) / f"uyir-emulated-{os.getuid()}-{key}.so"
+        if not path.exists():
+            code = path.with_suffix(f".{os.getpid()}.cpp")
+            code.write_text(text)
+            part = path.with_suffix(f".{os.getpid()}.part")
+            subprocess.run([compiler, *flags, "-o", str(part), str(code)], check=True)
+            code.unlink()
+            part.rename(path)
+        return ctypes.CDLL(str(path))
+
+    def launch(self, name, grid, block, shared, arguments):
+        assert shared <= 8 * (1 << 16)
+        pointers = (ctypes.c_void_p * len(arguments))(
+            *(ctypes.cast(ctypes.pointer(a), ctypes.c_void_p) for a in arguments)
+        )
+        getattr(self.library, f"launch_{name}")(grid, block, pointers)
+
+
+def cuda_engine(graph, options=WIDE):
+    """The `cuda` engine on the GPU, or else emulated."""
+    if why_not("cuda") is None:
+        return CudaEngine(graph, options)
+    return CudaEngine(graph, options, device="cpu", launcher=Emulated)
+
+
+ENGINES = {"reference": lambda graph, options=WIDE: ReferenceEngine(graph, options), "cuda": cuda_engine}
+
+
+def random_graph(rng):
+    """A small graph with epsilons (acyclic), words, dead ends, maybe no final state."""
+    states, tokens = int(rng.integers(1, 9)), int(rng.integers(1, 5))
+    loud, silent = int(rng.integers(0, 25)), int(rng.integers(0, 6)) if states > 1 else 0
+    src, dst = rng.integers(0, states, loud), rng.integers(0, states, loud)
+    ilabel = rng.integers(1, tokens + 1, loud)
+    low = rng.integers(0, states - 1, silent) if silent else np.empty(0, int)
+    high = np.array([int(rng.integers(s + 1, states)) for s in low], dtype=int)
+    if rng.random() < 0.5:
+        low, high = states - 1 - low, states - 1 - high
+    if loud + silent == 0:
+        src, dst, ilabel, loud = np.zeros(1, int), np.zeros(1, int), np.ones(1, int), 1
+    weight = np.round(rng.normal(1.0, 1.5, loud + silent), int(rng.integers(0, 4)))
+    final = np.where(rng.random(states) < 0.4, rng.normal(0, 1, states), np.inf)
+    return Graph.from_arcs(
+        np.concatenate([src, low]),
+        np.concatenate([dst, high]),
+        np.concatenate([ilabel, np.zeros(silent, int)]),
+        rng.integers(0, 4, loud + silent),
+        weight,
+        int(rng.integers(0, states)),
+        final,
+        num_words=4,
+        num_tokens=tokens,
+    )
+
+
+def random_log_probs(rng, tokens):
+    frames = int(rng.choice([0, 1, 1, 2, 3, 5, 8, 13]))
+    rows = np.round(rng.normal(-2.0, 2.0, (frames, tokens)), int(rng.integers(0, 4)))
+    rows = rows.astype(np.float32)
+    if rng.random() < 0.2:
+        rows[rng.random(rows.shape) < 0.3] = -np.inf
+    if frames and rng.random() < 0.1:
+        bad = np.nan if rng.random() < 0.7 else np.inf
+        rows[int(rng.integers(frames)), int(rng.integers(tokens))] = bad
+    return rows
+
+
+def best_score(graph, rows):
+    """The best complete path's score by plain dynamic programming over all states, in float64."""
+    arcs = graph.arcs
+    loud = arcs.ilabel > 0
+    weight = -arcs.weight.astype(np.float64)
+
+    def close(now):
+        for _ in range(arcs.num_states):
+            np.maximum.at(now, arcs.target[~loud], now[arcs.source[~loud]] + weight[~loud])
+        return now
+
+    now = np.full(arcs.num_states, -np.inf)
+    now[arcs.start] = 0.0
+    now = close(now)
+    for row in rows.astype(np.float64):
+        then = np.full(arcs.num_states, -np.inf)
+        score = now[arcs.source[loud]] + weight[loud] + row[arcs.ilabel[loud] - 1]
+        np.maximum.at(then, arcs.target[loud], score)
+        now = close(then)
+    return float((now - arcs.final).max())
+
+
+def check_case(graph, utterances, found):
+    """Score and validity of every result; a path must exist in the graph and add up."""
+    for rows, hypotheses in zip(utterances, found):
+        best = hypotheses[0]
+        if np.isnan(rows).any() or np.isposinf(rows).any():
+            assert best.error is not None and not best.final and best.subwords == ()
+            continue
+        assert best.error is None
+        want = best_score(graph, rows)
+        assert best.final is bool(want > -np.inf), (best, want)
+        if best.final:
+            assert best.score == pytest.approx(want, abs=1e-3)
+
+
+def batch_of(utterances, tokens):
+    longest = max(len(rows) for rows in utterances)
+    batch = np.full((len(utterances), longest, tokens), np.nan, dtype=np.float32)
+    for row, rows in zip(batch, utterances):
+        row[: len(rows)] = rows
+    return batch, np.array([len(rows) for rows in utterances])
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_best_scores_on_random_graphs(name):
+    cases = CASES if name == "reference" or why_not("cuda") is None else CASES // 10
+    rng = np.random.default_rng(len(name))
+    done = 0
+    while done < cases:
+        graph = random_graph(rng)
+        engine = ENGINES[name](graph)
+        utterances = [random_log_probs(rng, graph.num_tokens) for _ in range(8)]
+        check_case(graph, utterances, engine.decode(*batch_of(utterances, graph.num_tokens)))
+        done += len(utterances)
+
+
+@pytest.mark.parametrize("beam,max_active", [(1000.0, 100_000), (4.0, 100_000), (4.0, 3), (2.0, 2)])
+def test_cuda_says_what_the_reference_says(beam, max_active):
+    """Also where beam and max_active cut: the same path, not only the same score."""
+    options = SearchOptions(beam=beam, max_active=max_active)
+    rng = np.random.default_rng(int(beam) + max_active)
+    for _ in range(15):
+        graph = random_graph(rng)
+        batch = batch_of(
+            [random_log_probs(rng, graph.num_tokens) for _ in range(6)], graph.num_tokens
+        )
+        ours = cuda_engine(graph, options).decode(*batch)
+        theirs = ReferenceEngine(graph, options).decode(*batch)
+        for a, b in zip(ours, theirs):
+            assert a[0].final == b[0].final and a[0].error == b[0].error
+            assert a[0].subwords == b[0].subwords
+            assert a[0].times == b[0].times and a[0].runs == b[0].runs
+            assert a[0].score == b[0].score
+
+
+@pytest.mark.parametrize("epsilons", [False, True])
+def test_nbest_and_confidences_are_those_of_the_lattice(toys, epsilons):
+    options = SearchOptions(beam=30.0, max_active=10_000, nbest=6, lattice_beam=12.0)
+    for seed in range(3):
+        toy = toys.ctc_graph(seed, epsilons=epsilons)
+        graph = toy.real()
+        batch = toys.batch([toys.log_probs(seed + i, 4 + 3 * i, graph.num_tokens) for i in range(3)])
+        ours = cuda_engine(graph, options).decode(*batch)
+        theirs = ReferenceEngine(graph, options).decode(*batch)
+        for a, b in zip(ours, theirs):
+            assert [h.subwords for h in a] == [h.subwords for h in b]
+            for x, y in zip(a, b):
+                assert x.score == pytest.approx(y.score, abs=1e-3)
+                assert x.confidences == pytest.approx(y.confidences, abs=2e-3)
+            assert a[0].score == pytest.approx(toy.viterbi(batch[0][ours.index(a)][: batch[1][ours.index(a)]]), rel=1e-4)
+
+
+def test_a_lattice_of_the_cuda_engine_is_that_of_the_reference(toys):
+    options = SearchOptions(beam=30.0, max_active=10_000, nbest=4, lattice_beam=6.0)
+    graph = toys.ctc_graph(3, epsilons=True).real()
+    array = toys.log_probs(3, 9, graph.num_tokens)
+    ours = cuda_engine(graph, options).lattice(array)
+    from uyir.decode.engines.reference import Search
+
+    search = Search(pack(graph), 30.0, 10_000)
+    search.advance(array)
+    theirs = search.lattice(array, 6.0)
+
+    def arcs(lattice):
+        frames = lattice._frames
+        return sorted((frames[a.src], a.token, a.labels, round(a.lm, 4)) for a in lattice.arcs if a.src in frames)
+
+    assert arcs(ours) == arcs(theirs)
+    assert ours.nbest(4)[0].score == pytest.approx(theirs.nbest(4)[0].score, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_negative_epsilon_costs_bring_a_path_back(name):
+    # Frame 1: state 1 scores -1, state 2 scores -8 and rises to 3 by an epsilon of +9: 1, the best.
+    graph = Graph.from_arcs(
+        [0, 0, 2], [1, 2, 3], [1, 1, 0], [1, 2, 3], [1.0, 8.0, -9.0], 0,
+        [np.inf, 0.0, np.inf, 0.0], num_tokens=1,
+    )  # fmt: skip
+    engine = ENGINES[name](graph, SearchOptions(beam=7.5, max_active=10))
+    (found,) = engine.decode(np.zeros((1, 1, 1), np.float32), np.array([1]))
+    assert found[0].subwords == (2, 3) and found[0].score == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("name", ENGINES)
+def test_graphs_that_cannot_be_searched_are_refused(name):
+    empty = Graph.from_arcs([], [], [], [], [], 0, [0.0], num_tokens=3)
+    with pytest.raises(GraphError, match="nothing can be found"):
+        ENGINES[name](empty)
+    cycle = Graph.from_arcs([0, 1], [1, 0], [0, 0], [0, 0], [0.0, 0.0], 0, [0.0, 0.0])
+    with pytest.raises(GraphError, match="cycle"):
+        ENGINES[name](cycle)
+
+
+def test_an_hour_keeps_its_precision():
+    """Relative scores: 90,000 frames at -9 each add up as those of one do."""
+    graph = Graph.from_arcs([0, 0], [0, 0], [1, 2], [0, 1], [0.0, 0.5], 0, [0.25], num_tokens=2)
+    frames = 90_000 if why_not("cuda") is None else 4_000
+    rows = np.full((1, frames, 2), -9.0, dtype=np.float32)
+    rows[0, ::100, 1] = -8.0
+    (found,) = cuda_engine(graph, SearchOptions(beam=12.0, max_active=100)).decode(
+        rows, np.array([frames])
+    )
+    assert len(found[0].subwords) == frames // 100
+    assert found[0].score == pytest.approx(-9.0 * frames + 0.5 * (frames // 100) - 0.25, abs=1e-3)
+
+
+def test_chunks_give_what_the_whole_gives(toys):
+    graph = toys.ctc_graph(6, epsilons=True).real()
+    utterances = [toys.log_probs(60 + i, 7 + 9 * i, graph.num_tokens) for i in range(3)]
+    batch, lengths = toys.batch(utterances)
+    engine = cuda_engine(graph, SearchOptions(beam=10.0, max_active=50))
+    rows, counts = engine.prepare(batch, lengths)
+    whole = engine.stream(3)
+    whole.advance(rows, counts)
+    parts = engine.stream(3)
+    for begin in range(0, batch.shape[1], 4):
+        sizes = np.clip(lengths - begin, 0, 4)
+        parts.advance(rows[:, begin : begin + 4], sizes)
+    for a, b in zip(whole.paths(), parts.paths()):
+        assert a.final == b.final and a.arcs.tolist() == b.arcs.tolist()
+
+
+def test_tables_and_records_too_small_at_first_change_nothing(toys, monkeypatch):
+    graph = toys.ctc_graph(7, words=30, tokens=12, epsilons=True).real()
+    options = SearchOptions(beam=40.0, max_active=300)
+    batch = toys.batch([toys.log_probs(70 + i, 12, 12, peaky=3.0) for i in range(4)])
+    want = ReferenceEngine(graph, options).decode(*batch)
+    engine = cuda_engine(graph, options)
+    engine._room = 1.0
+    plain = engine.shape
+
+    def small(options, *, large=False):
+        from dataclasses import replace
+
+        shape = plain(options, large=large)
+        return shape if large else replace(shape, log_slots=9)
+
+    monkeypatch.setattr(engine, "shape", small)
+    monkeypatch.setattr("uyir.decode.engines.cuda._FIRST_ROOM", 1)
+    found = engine.decode(*batch)
+    assert [h[0].score for h in found] == [h[0].score for h in want]
+    assert [h[0].subwords for h in found] == [h[0].subwords for h in want]
