@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Optional
@@ -62,6 +63,18 @@ def lm() -> None:
     help="Drop n-grams whose loss raises the perplexity by less than this fraction.",
 )
 @click.option("--max_ngrams", type=int, help="Prune as hard as it takes to have so many n-grams.")
+@click.option(
+    "--memory",
+    type=click.FloatRange(min=0.01),
+    default=2.0,
+    show_default=True,
+    help="A longer text is sorted on disk, so many GB at a time.",
+)
+@click.option(
+    "--scratch",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder for what does not fit into memory.  [default: the system's]",
+)
 @json_option
 def train(
     files: tuple[str, ...],
@@ -72,28 +85,48 @@ def train(
     min_counts: tuple[int, ...],
     prune: float,
     max_ngrams: Optional[int],
+    memory: float,
+    scratch: Optional[Path],
     as_json: bool,
 ) -> None:
     """Estimate a model (modified Kneser-Ney) from FILES: sentences of marked subwords, one a line.
 
-    FILES may be .gz or .xz, or `-`. Without --words the vocabulary is what the text has; with it,
-    every subword of the table has a probability and all others are unknown.
+    FILES may be .gz, .xz or .bz2, or `-`. Without --words the vocabulary is what the text has; with it,
+    every subword of the table has a probability and all others are unknown. The text is never in memory
+    as a whole; with it, besides --memory, are the n-grams that --min_counts leaves.
     """
+    import numpy as np
+
     from uyir.decode.lm import UNK, Vocabulary, read_sentences
     from uyir.decode.lm import train as estimate
     from uyir.lexicon.symbols import Symbols
 
     begun = time.monotonic()
     vocabulary = Vocabulary() if words is None else Vocabulary.of_table(Symbols.read(words))
-    text = vocabulary.encode(read_sentences(files, language))
-    unknown = int((text == vocabulary.id(UNK)).sum())
-    _say(
-        f"{len(text):,} tokens of {len(vocabulary):,} kinds, {unknown:,} of them unknown, "
-        f"{time.monotonic() - begun:.1f} s"
-    )
-    model = estimate(
-        text, vocabulary, order, min_counts=min_counts, prune=prune, max_ngrams=max_ngrams
-    )
+    with tempfile.TemporaryDirectory(dir=scratch, prefix="uyir-text-") as folder:
+        with (Path(folder) / "text").open("w+b") as file:
+            tokens = vocabulary.encode_file(read_sentences(files, language), file)
+            text = (
+                np.memmap(file, np.int32, "r", shape=(tokens,)) if tokens else np.empty(0, np.int32)
+            )
+        # Keys, their order, numbers and counts: some 90 bytes a token while a stretch is sorted.
+        stretch = max(1000, int(memory * 2**30 / 90))
+        unknown = int((text == vocabulary.id(UNK)).sum())
+        _say(
+            f"{tokens:,} tokens of {len(vocabulary):,} kinds, {unknown:,} of them unknown, "
+            f"{time.monotonic() - begun:.1f} s"
+        )
+        model = estimate(
+            text,
+            vocabulary,
+            order,
+            min_counts=min_counts,
+            prune=prune,
+            max_ngrams=max_ngrams,
+            stretch=stretch,
+            scratch=folder if tokens > stretch else None,
+        )
+        del text
     try:
         model.write_arpa(out)
     except OSError as error:
@@ -104,7 +137,7 @@ def train(
     _say(f"{out}: {counts} n-grams, {seconds:.1f} s, {peak:.2f} GB at most")
     if as_json:
         report = {
-            "tokens": len(text),
+            "tokens": tokens,
             "unknown": unknown,
             "vocabulary": len(vocabulary),
             "ngrams": counts,
@@ -134,6 +167,65 @@ def perplexity(arpa: Path, files: tuple[str, ...], language: str, as_json: bool)
     else:
         for name, value in found.items():
             click.echo(f"{name}\t{value:.4f}" if isinstance(value, float) else f"{name}\t{value}")
+
+
+@lm.command()
+@click.argument("arpas", nargs=-1, required=True, type=click.Path(path_type=Path))
+@language_option
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="ARPA file.")
+@click.option(
+    "--held-out",
+    multiple=True,
+    help="Text that the weights are tuned on: marked subwords, a sentence a line.",
+)
+@click.option("--weights", help="Shares of 1 with commas between, instead of tuning.")
+@json_option
+def mix(
+    arpas: tuple[Path, ...],
+    language: str,
+    out: Path,
+    held_out: tuple[str, ...],
+    weights: Optional[str],
+    as_json: bool,
+) -> None:
+    """Interpolate the models ARPAS (one a corpus, say) into one, weighted as held-out text asks.
+
+    Models that share a word table (`lm train --words`) have the same vocabulary; a piece that one does not
+    know has no probability in it.
+    """
+    from uyir.decode.lm import mix as interpolate
+    from uyir.decode.lm import perplexity as measure
+    from uyir.decode.lm import read_arpa, read_sentences, tune_weights
+
+    if bool(held_out) == (weights is not None):
+        raise click.UsageError("give either --held-out TEXT or --weights")
+    models = [read_arpa(arpa) for arpa in arpas]
+    if weights is None:
+        shares = tune_weights(models, read_sentences(held_out, language))
+    else:
+        try:
+            shares = tuple(float(cell) for cell in weights.split(","))
+        except ValueError:
+            raise click.UsageError(f"weights {weights!r} are not numbers") from None
+    mixed = interpolate(models, shares)
+    try:
+        mixed.write_arpa(out)
+    except OSError as error:
+        raise UyirError(f"{out}: {error.strerror}") from None
+    report: dict[str, object] = {
+        "weights": {str(arpa): round(share, 6) for arpa, share in zip(arpas, shares)},
+        "ngrams": [len(level) for level in mixed.orders],
+    }
+    if held_out:
+        for name, model in ((str(out), mixed), *zip(map(str, arpas), models)):
+            found = measure(model, read_sentences(held_out, language), language)
+            _say(
+                f"{name}: perplexity by letter {found.by_letter:.4f}, {found.oov_rate:.4f} unknown"
+            )
+    for arpa, share in zip(arpas, shares):
+        _say(f"{share:.4f}\t{arpa}")
+    if as_json:
+        click.echo(json.dumps(report, ensure_ascii=False))
 
 
 @lm.command()

@@ -140,9 +140,9 @@ class _CutUnits:
         return [mark([spell(piece) for piece in self.cut(self.atoms.of(word))]) for word in words]
 
     def pieces(self) -> Iterator[str]:
-        """Every single letter with all marks, so that any word can be spelled."""
-        for letter in self.atoms.single:
-            piece = self.atoms.word(letter)
+        """Every piece and every single letter with all marks: whatever `cut` gives, wherever it stands."""
+        for atoms in sorted({*self.costs, *self.atoms.single}):
+            piece = self.atoms.word(atoms)
             yield from (piece, piece + "+", "+" + piece + "+", "+" + piece)
 
 

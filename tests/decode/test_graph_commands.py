@@ -59,6 +59,43 @@ def test_max_ngrams_and_counts(folder: Path, capsys: pytest.CaptureFixture[str])
     assert counts[1:] == [1, 0]
 
 
+def test_a_little_memory_gives_the_same_model(folder: Path) -> None:
+    (folder / "text").write_text(TEXT * 300, encoding="utf-8")
+    assert train(folder, "--order", "3") == 0
+    whole = (folder / "lm.arpa").read_text(encoding="utf-8")
+    # 1000 tokens at a time of 3600.
+    assert train(folder, "--order", "3", "--memory", "0.01", "--scratch", str(folder)) == 0
+    assert (folder / "lm.arpa").read_text(encoding="utf-8") == whole
+    assert not list(folder.glob("uyir-*"))
+
+
+def test_mixing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arpas = []
+    for number, text in enumerate((TEXT, TEXT.splitlines()[1])):
+        (folder / "text").write_text(text + "\n", encoding="utf-8")
+        assert train(folder, "--order", "2") == 0
+        arpas.append(folder / f"{number}.arpa")
+        (folder / "lm.arpa").rename(arpas[-1])
+    (folder / "text").write_text(TEXT, encoding="utf-8")
+    arguments = ["lm", "mix", "-l", "ta", *map(str, arpas), "-o", str(folder / "mixed.arpa")]
+    capsys.readouterr()
+    assert main([*arguments, "--held-out", str(folder / "text"), "--json"]) == 0
+    said = capsys.readouterr()
+    weights = json.loads(said.out)["weights"]
+    assert weights[str(arpas[0])] > weights[str(arpas[1])]
+    assert said.err.count("perplexity by letter") == 3
+    model, one, two = (read_arpa(path) for path in (folder / "mixed.arpa", *arpas))
+    assert main([*arguments, "--weights", "0.25,0.75"]) == 0
+    model = read_arpa(folder / "mixed.arpa")
+    text = model.encode([["மரம்"]])
+    parts = [10 ** (m.score(m.encode([["மரம்"]]))[1] / 2.302585093) for m in (model, one, two)]
+    assert parts[0] == pytest.approx(0.25 * parts[1] + 0.75 * parts[2], rel=1e-4) and len(text) == 3
+    assert main(arguments) == 2
+    assert main([*arguments, "--weights", "a,b"]) == 2
+    assert main([*arguments, "--weights", "1"]) == 1
+    assert "2 models and 1 weights" in capsys.readouterr().err
+
+
 def test_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "text").write_text("மரம்\nಮರ\n", encoding="utf-8")
     assert train(folder) == 1

@@ -10,18 +10,19 @@ from typing import Optional
 import numpy as np
 import pytest
 
-from uyir.decode import lm
+from uyir.decode import lm_train
 from uyir.decode.lm import (
     LN10,
     NgramModel,
     Vocabulary,
-    count_ngrams,
-    discounts,
+    mix,
     perplexity,
     read_arpa,
     read_sentences,
     train,
+    tune_weights,
 )
+from uyir.decode.lm_count import count_ngrams, cut_off, discounts
 from uyir.errors import DataError
 from uyir.lexicon.symbols import Symbols
 
@@ -200,6 +201,108 @@ def test_counts_are_those_of_the_text() -> None:
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("stretch", [1, 7, 100, 999])
+def test_a_text_larger_than_memory_gives_the_same_model(
+    options: dict[str, object], stretch: int, tmp_path: Path
+) -> None:
+    """Counted a few tokens at a time, from a file, with everything in mapped files."""
+    sentences = corpus(1, 100 if stretch < 50 else 300)
+    vocabulary = Vocabulary()
+    with (tmp_path / "text").open("wb") as file:
+        count = vocabulary.encode_file(sentences, file)
+    text = np.memmap(tmp_path / "text", np.int32, "r", shape=(count,))
+    model = train(text, vocabulary, stretch=stretch, scratch=tmp_path, **options)  # type: ignore[arg-type]
+    whole = fit(sentences, **options)  # type: ignore[arg-type]
+    assert model.symbols == whole.symbols
+    for have, want in zip(model.orders, whole.orders):
+        assert np.array_equal(have.history, want.history) and np.array_equal(have.word, want.word)
+        assert have.logp == pytest.approx(want.logp) and have.logb == pytest.approx(want.logb)
+    assert [path.name for path in tmp_path.iterdir()] == ["text"]  # it cleans up
+
+
+@pytest.mark.parametrize("lowest", [(1, 2, 2), (1, 1, 3), (1, 3, 4)])
+def test_what_is_below_the_cut_offs_is_summed_up(lowest: tuple[int, ...]) -> None:
+    sentences = corpus(2, 300)
+    vocabulary = Vocabulary()
+    levels = count_ngrams(vocabulary.encode(sentences), len(vocabulary), 3)
+    counts = cut_off(levels, lowest, stretch=50)
+    rows = [(0, *(vocabulary.id(p) for p in s), 1) for s in sentences]
+    raw: dict[tuple[int, ...], int] = {}
+    for row in rows:
+        for n in (1, 2, 3):
+            for i in range(len(row) - n + 1):
+                raw[row[i : i + n]] = raw.get(row[i : i + n], 0) + 1
+    names: list[list[tuple[int, ...]]] = [[(i,) for i in range(len(vocabulary))]]
+    for n in (1, 2):
+        level = counts.levels[n]
+        names.append(
+            [(*names[n - 1][h], w) for h, w in zip(level.history.tolist(), level.word.tolist())]
+        )
+        assert names[n] == sorted(g for g, c in raw.items() if len(g) == n + 1 and c >= lowest[n])
+        assert [names[n - 1][i] for i in level.lower.tolist()] == [g[1:] for g in names[n]]
+        below = {g: c for g, c in raw.items() if len(g) == n + 1 and c < lowest[n]}
+        for i, gram in enumerate(names[n - 1]):
+            assert counts.left_out[n][i] == sum(c for g, c in below.items() if g[:-1] == gram)
+            assert counts.extra[n - 1][i] == sum(c for g, c in below.items() if g[1:] == gram)
+        left = [len({g[0] for g in raw if g[1:] == gram}) for gram in raw if len(gram) == n]
+        plain = [
+            raw[gram] if gram[0] == 0 else count
+            for gram, count in zip([g for g in raw if len(g) == n], left)
+            if gram != (0,)
+        ]
+        assert counts.discounts[n - 1] == discounts(np.array(plain))
+
+
+def test_mixture_is_the_weighted_mean() -> None:
+    one, two = fit(corpus(1, 200), 3), fit(corpus(4, 150, 30), 2, min_counts=(2,))
+    third = fit([["இல்லை", "வீடு"], ["வீடு"]], 2)  # other words
+    models, weights = [one, two, third], [0.5, 0.3, 0.2]
+    mixed = mix(models, weights)
+    assert set(mixed.symbols) == set(one.symbols) | set(two.symbols) | set(third.symbols)
+    assert mixed.order == 3
+    assert_sums_to_one(mixed)
+    for n, order in enumerate(mixed.orders):
+        for row, p in zip(mixed.ngrams(n).tolist()[:300], order.logp.tolist()):
+            gram = tuple(mixed.symbols[i] for i in row)
+            if gram[-1] == "<s>":
+                continue
+            want = 0.0
+            for model, weight in zip(models, weights):
+                if gram[-1] in model.symbols:
+                    history = gram[:-1]
+                    while history and not set(history) <= set(model.symbols):
+                        history = history[1:]
+                    want += weight * math.exp(plain_probability(model, history, gram[-1]))
+            assert math.exp(p) == pytest.approx(want, rel=1e-6), gram
+    alone = mix([one], [1.0])
+    held = corpus(6, 50)
+    assert alone.score(alone.encode(held)) == pytest.approx(one.score(one.encode(held)))
+
+
+def test_weights_are_tuned_on_held_out_text() -> None:
+    one, two = fit(corpus(1, 200), 2), fit(corpus(4, 200, 15), 2)
+    held = corpus(1, 60) + corpus(4, 20, 15)
+    weights = tune_weights([one, two], held)
+    assert sum(weights) == pytest.approx(1)
+
+    def loss(first: float) -> float:
+        texts = [m.encode(held) for m in (one, two)]
+        p = [np.where(t == 2, 0.0, np.exp(m.score(t))) for m, t in zip((one, two), texts)]
+        total = first * p[0] + (1 - first) * p[1]
+        return -float(np.log(total[total > 0]).sum())
+
+    best = min(np.arange(0.01, 1, 0.01), key=loss)
+    assert weights[0] == pytest.approx(best, abs=0.011)
+    assert tune_weights([one, one], held) == pytest.approx((0.5, 0.5))
+    with pytest.raises(DataError, match="empty held-out"):
+        tune_weights([one, two], [])
+    with pytest.raises(DataError, match="not shares of 1"):
+        mix([one, two], [0.5, 0.6])
+    with pytest.raises(DataError, match="2 models and 1 weights"):
+        mix([one, two], [1.0])
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_kenlm_agrees_on_every_probability(options: dict[str, object], tmp_path: Path) -> None:
     kenlm = pytest.importorskip("kenlm")
     if options["order"] == 1:
@@ -257,12 +360,12 @@ def test_pruning_drops_what_costs_least() -> None:
 def test_lower_orders_are_corrected_for_what_was_pruned(monkeypatch: pytest.MonkeyPatch) -> None:
     text, held = corpus(8, 3000), corpus(9, 500)
     corrected = fit(text, max_ngrams=300)
-    adjusted = lm._adjusted
+    adjusted = lm_train._adjusted
     monkeypatch.setattr(
-        lm,
+        lm_train,
         "_adjusted",
-        lambda levels, kept: adjusted(
-            levels, [np.ones(len(level), dtype=bool) for level in levels]
+        lambda counts, kept: adjusted(
+            counts, [np.ones(len(level), dtype=bool) for level in counts.levels]
         ),
     )
     plain = fit(text, max_ngrams=300)
@@ -346,7 +449,7 @@ def test_a_cut_compressed_arpa(tmp_path: Path) -> None:
 
     path = tmp_path / "x.arpa.gz"
     path.write_bytes(gzip.compress(ARPA.encode())[:-20])
-    with pytest.raises(DataError, match="cannot be read to its end"):
+    with pytest.raises(DataError, match="cannot be read"):
         read_arpa(path)
 
 
