@@ -21,6 +21,14 @@ SAMPLE_RATE = 16000
 
 Samples = npt.NDArray[np.float32]
 
+#: Endings of what libsndfile reads; folders are searched for these.
+AUDIO_SUFFIXES = frozenset(
+    [
+        *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aiff", ".aif", ".aifc", ".au"),
+        *(".caf", ".w64", ".rf64", ".sph"),
+    ]
+)
+
 _BLOCK_FRAMES = 1 << 17
 _RATES = (1000, 768000)
 _MAX_CHANNELS = 64

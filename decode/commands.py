@@ -1,29 +1,33 @@
-"""`uyir transcribe`."""
+"""`uyir transcribe`: an archive of audio in, transcripts out."""
 
 from __future__ import annotations
 
 import json
-import time
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import click
 
 from uyir import LANGUAGES
-from uyir.errors import UyirError
 
 if TYPE_CHECKING:
-    from uyir.decode.transcribe import Transcript
+    from uyir.decode.archive import Wishes
+    from uyir.decode.inputs import Input
+    from uyir.decode.pipeline import Pipeline
+    from uyir.decode.report import Report
+    from uyir.decode.transcribe import Recogniser
+    from uyir.decode.transcript import Transcript
 
-FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn")
-
-language_option = click.option(
-    "--language", "-l", required=True, type=click.Choice(LANGUAGES), help="Language spoken."
-)
+FORMATS = ("txt", "json", "srt", "vtt", "tsv", "ctm", "trn", "textgrid")
 
 
 def _formats(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    names = FORMATS if value == "all" else tuple(dict.fromkeys(value.split(",")))
+    names = FORMATS if value == "all" else tuple(dict.fromkeys(value.lower().split(",")))
     for name in names:
         if name not in FORMATS:
             raise click.BadParameter(
@@ -32,12 +36,42 @@ def _formats(context: click.Context, parameter: click.Parameter, value: str) -> 
     return names
 
 
+def _shard(
+    context: click.Context, parameter: click.Parameter, value: Optional[str]
+) -> tuple[int, int]:
+    if value is None:
+        return (1, 1)
+    number, _, count = value.partition("/")
+    if not (number.isdigit() and count.isdigit() and 1 <= int(number) <= int(count)):
+        raise click.BadParameter(f"{value!r}, want i/n with i from 1 to n")
+    return (int(number), int(count))
+
+
 @click.command()
-@click.argument("audio", nargs=-1, required=True)
-@language_option
+@click.argument("audio", nargs=-1)
+@click.option(
+    "--language",
+    "-l",
+    type=click.Choice([*LANGUAGES, "auto"]),
+    default="auto",
+    show_default=True,
+    help="Language spoken; auto tells each recording's.",
+)
 @click.option("--model", help="Model folder, or the name of a bundled model.")
-@click.option("--engine", type=click.Choice(["kaldi", "k2"]), help="Search engine.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, cuda:1 …")
+@click.option("--engine", type=click.Choice(["kaldi", "k2", "cuda"]), help="Search engine.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="cpu, cuda, cuda:1; several with commas, or cuda:all.",
+)
+@click.option(
+    "--compute_type",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="Of the network; auto is bfloat16 on a GPU that has it.",
+)
 @click.option("--output_dir", "-o", type=click.Path(path_type=Path), help="Write files there.")
 @click.option(
     "--output_format",
@@ -46,9 +80,26 @@ def _formats(context: click.Context, parameter: click.Parameter, value: str) -> 
     default="txt",
     show_default=True,
     callback=_formats,
-    help="txt, json, srt, vtt, tsv, ctm, trn, several with commas, or all.",
+    help=f"{', '.join(FORMATS)}: several with commas, or all.",
 )
+@click.option("--stdout", "to_stdout", is_flag=True, help="On stdout too, with --output_dir.")
 @click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout, an object an input.")
+@click.option("--manifest", "manifests", multiple=True, type=click.Path(path_type=Path),
+              help="List of recordings: Lhotse cuts, Kaldi wav.scp or its folder, NeMo JSONL, CSV.")  # fmt: skip
+@click.option("--allow-commands", is_flag=True, help="Run the commands that a manifest holds.")
+@click.option(
+    "--shard", callback=_shard, metavar="I/N", help="Only the I-th of N parts of the list."
+)
+@click.option("--resume/--no-resume", default=True, show_default=True,
+              help="Skip what is done: same audio, model and options.")  # fmt: skip
+@click.option("--vad", type=click.Choice(["auto", "silero", "energy", "none"]), default="auto",
+              show_default=True, help="How speech is found in recordings of more than 20 s.")  # fmt: skip
+@click.option("--written", is_flag=True, help="Numbers as digits.")
+@click.option("--word_timestamps", type=bool, default=True, show_default=True,
+              help="Words with times in JSON.")  # fmt: skip
+@click.option("--max_line_width", type=click.IntRange(1), default=84, show_default=True,
+              help="Letters of a subtitle.")  # fmt: skip
+@click.option("--max_words_per_line", type=click.IntRange(1), help="Words of a subtitle.")
 @click.option("--beam", type=float, default=14.0, show_default=True, help="Search beam (log).")
 @click.option("--max_active", type=int, default=7000, show_default=True, help="States a frame.")
 @click.option("--nbest", type=int, default=1, show_default=True, help="Readings a segment.")
@@ -57,112 +108,235 @@ def _formats(context: click.Context, parameter: click.Parameter, value: str) -> 
     type=float,
     help="Weight of the network against the graph.  [default: the model's]",
 )
-@click.option("--batch_size", type=int, default=16, show_default=True, help="Segments at once.")
-@click.option("--threads", type=int, default=1, show_default=True, help="Cores to use on a CPU.")
+@click.option("--batch_size", type=int, default=64, show_default=True, help="Stretches at once.")
+@click.option("--threads", type=click.IntRange(1), help="Cores to use on a CPU.  [default: all]")
+@click.option("--log", type=click.Path(path_type=Path), help="Append events to it, as JSON Lines.")
 def transcribe(
     audio: tuple[str, ...],
-    language: str,
-    model: Optional[str],
-    engine: Optional[str],
-    device: str,
+    manifests: tuple[Path, ...],
+    allow_commands: bool,
     output_dir: Optional[Path],
     formats: tuple[str, ...],
+    to_stdout: bool,
     as_json: bool,
-    beam: float,
-    max_active: int,
-    nbest: int,
-    acoustic_scale: Optional[float],
-    batch_size: int,
-    threads: int,
+    **options: Any,
 ) -> int:
-    """Transcribe recordings (wav, flac, ogg, mp3 …); folders are searched for them.
+    """Transcribe recordings: files (sound, and video where ffmpeg is), folders, globs, or - for a list
+    of files on stdin.
 
     Without an output folder the text goes to stdout, after the file's name and a tab if there is more
-    than one input. A recording that cannot be done is named on stderr, the others are done,
-    and the exit code is 1.
+    than one input. With one, files go there, each whole or not at all; the same command again does what
+    is left. A recording that cannot be done is named on stderr, the others are done, and the exit code
+    is 1.
     """
-    if output_dir is None and len(formats) != 1:
-        raise click.UsageError("several formats want an --output_dir to go to")
+    if not audio and not manifests:
+        raise click.UsageError("no recordings: name files, folders or a --manifest")
+    if len(formats) != 1 and (output_dir is None or to_stdout):
+        raise click.UsageError("several formats want an --output_dir to go to, and no --stdout")
     if output_dir is not None and as_json:
         raise click.UsageError("--json is for stdout; with --output_dir use --output_format json")
+    if options["shard"] != (1, 1) and output_dir is None:
+        raise click.UsageError("--shard wants an --output_dir")
 
     import torch
 
+    from uyir.decode.archive import shard_of
+    from uyir.decode.inputs import find_inputs
+    from uyir.decode.report import Report
+
+    # Each process has one thread of its own: numbers then do not depend on how many there are.
+    torch.set_num_threads(1)
+    inputs, problems = _inputs(audio, manifests, allow_commands, find_inputs)
+    inputs = shard_of(inputs, options["shard"])
+    recogniser = _recogniser(options)
+    wishes = _wishes(options, formats)
+    # What the model lacks is said before any work.
+    for language in recogniser.languages if wishes.language == "auto" else (wishes.language,):
+        recogniser.language(language)
+    report = Report(len(inputs) + len(problems), 0.0, options["log"])
+    report.event(
+        "start", inputs=len(inputs), model=str(recogniser.folder), language=wishes.language
+    )
+    for problem in problems:
+        report.failed(problem.partition(": ")[0], problem)
+    show = _shower(as_json, formats[0], len(inputs) + len(problems) > 1, wishes)
+    with _signals(report) as (started, interrupted):
+        if output_dir is not None:
+            from uyir.decode.archive import run_archive
+
+            def each(transcript: Transcript) -> None:
+                _note(transcript, report)
+                if to_stdout:
+                    show(transcript)
+
+            padding = run_archive(recogniser, inputs, output_dir, wishes, report, started, each)
+        else:
+            padding = _to_stdout(recogniser, inputs, wishes, report, started, show, as_json)
+    report.summary(padding=padding, interrupted=bool(interrupted))
+    report.close()
+    recogniser.close()
+    if interrupted:
+        return 130
+    return 1 if report.failures else 0
+
+
+def _to_stdout(
+    recogniser: Recogniser,
+    inputs: list[Input],
+    wishes: Wishes,
+    report: Report,
+    started: Callable[[Pipeline], None],
+    show: Callable[[Transcript], None],
+    as_json: bool,
+) -> float:
+    """Print the transcripts in order; returns the share of padding."""
+    from uyir.decode.archive import run_stream
+
+    pipelines: list[Pipeline] = []
+
+    def keep(pipeline: Pipeline) -> None:
+        pipelines.append(pipeline)
+        started(pipeline)
+
+    for number, transcript in run_stream(recogniser, inputs, wishes, keep, report):
+        name = inputs[number].name
+        if transcript.error is None or as_json:
+            show(transcript)
+        if transcript.error is not None:
+            report.failed(name, transcript.error)
+            continue
+        _note(transcript, report)
+        report.finished(name, transcript.duration, language=transcript.language)
+    return pipelines[0].counts.padding
+
+
+def _inputs(
+    audio: tuple[str, ...],
+    manifests: tuple[Path, ...],
+    allow_commands: bool,
+    find_inputs: Callable[..., tuple[list[Input], list[str]]],
+) -> tuple[list[Input], list[str]]:
+    from uyir.decode.inputs import named
+    from uyir.decode.manifests import read_manifest
+
+    inputs, problems = find_inputs(audio, sys.stdin)
+    for manifest in manifests:
+        found, wrong = read_manifest(manifest, allow_commands=allow_commands)
+        for entry in list(found):
+            if entry.language not in (None, *LANGUAGES):
+                wrong.append(f"{entry.name}: its language {entry.language!r} is not known")
+                found.remove(entry)
+        inputs, problems = inputs + found, problems + wrong
+    return (named(inputs) if manifests else inputs), problems
+
+
+def _recogniser(options: dict[str, Any]) -> Recogniser:
     from uyir.decode.engines import SearchOptions
-    from uyir.decode.output import WRITERS, find_inputs, write_outputs
-    from uyir.decode.output import as_json as to_json
     from uyir.decode.transcribe import load
 
-    begin = time.perf_counter()
-    torch.set_num_threads(threads)
-    options = SearchOptions(
-        beam=beam,
-        max_active=max_active,
-        nbest=nbest,
-        acoustic_scale=1.0 if acoustic_scale is None else acoustic_scale,
-        threads=threads,
+    scale = options["acoustic_scale"]
+    return load(
+        options["model"],
+        engine=options["engine"],
+        device=options["device"],
+        options=SearchOptions(
+            beam=options["beam"],
+            max_active=options["max_active"],
+            nbest=options["nbest"],
+            acoustic_scale=1.0 if scale is None else scale,
+        ),
+        batch_size=options["batch_size"],
+        tuned=scale is None,
+        workers=options["threads"] or _cores(),
+        vad=options["vad"],
+        precision=options["compute_type"],
     )
-    inputs, problems = find_inputs(audio)
-    recogniser = load(
-        model,
-        engine=engine,
-        device=device,
-        options=options,
-        batch_size=batch_size,
-        tuned=acoustic_scale is None,
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _wishes(options: dict[str, Any], formats: tuple[str, ...]) -> Wishes:
+    from uyir.decode.archive import Wishes
+    from uyir.decode.output import Style
+
+    return Wishes(
+        language=options["language"],
+        formats=formats,
+        written=options["written"],
+        style=Style(
+            letters=options["max_line_width"],
+            words=options["max_words_per_line"],
+            times=options["word_timestamps"],
+        ),
+        resume=options["resume"],
+        shard=options["shard"],
     )
-    recogniser.language(language)  # what the model lacks is said before any work
-    for problem in problems:
-        _say(problem)
-    failures, seconds = len(problems), 0.0
-    transcripts = recogniser.stream((entry.path for entry in inputs), language)
-    for entry, transcript in zip(inputs, transcripts):
-        seconds += transcript.duration
-        if transcript.error is not None:
-            failures += 1
-            _say(transcript.error)
-        for note in _notes(transcript):
-            _say(f"{entry.path}: {note}")
+
+
+def _shower(
+    as_json: bool, form: str, several: bool, wishes: Wishes
+) -> Callable[[Transcript], None]:
+    """What prints a transcript."""
+    from uyir.decode.output import as_json as to_json
+    from uyir.decode.output import writers
+    from uyir.decode.report import printable
+
+    def show(transcript: Transcript) -> None:
         if as_json:
-            click.echo(json.dumps(to_json(transcript), ensure_ascii=False))
-        elif transcript.error is None:
-            try:
-                if output_dir is not None:
-                    write_outputs(transcript, entry.output, output_dir, formats)
-                elif formats == ("txt",):
-                    several = len(inputs) + len(problems) > 1
-                    name = f"{printable(str(entry.path))}\t" if several else ""
-                    click.echo(name + transcript.text)
-                else:
-                    click.echo(WRITERS[formats[0]](transcript), nl=False)
-            except UyirError as error:
-                failures += 1
-                _say(str(error))
-    wall = time.perf_counter() - begin
-    total = len(inputs) + len(problems)
-    rate = f"{seconds / wall:.1f} × real time" if wall else ""
-    click.echo(
-        f"{total - failures} of {total} done, {seconds:.1f} s of audio in {wall:.1f} s ({rate})",
-        err=True,
-    )
-    return 1 if failures else 0
+            click.echo(json.dumps(to_json(transcript, wishes.style), ensure_ascii=False))
+        elif form == "txt":
+            name = f"{printable(transcript.source)}\t" if several else ""
+            click.echo(name + transcript.text)
+        else:
+            click.echo(writers(wishes.style)[form](transcript), nl=False)
+
+    return show
 
 
-def _notes(transcript: Transcript) -> list[str]:
-    """What a reader of the transcript ought to know, besides errors."""
-    notes: list[str] = []
+def _note(transcript: Transcript, report: Report) -> None:
+    """Say what a reader of the transcript ought to know, besides errors."""
     if transcript.no_speech:
-        notes.append("no speech found")
-    if transcript.error is None and not transcript.final:
-        notes.append("the search came to no proper end in places (final: false)")
-    return notes
+        report.say(f"{transcript.source}: no speech found")
+    if not transcript.final:
+        report.say(
+            f"{transcript.source}: the search came to no proper end in places (final: false)"
+        )
 
 
-def _say(message: str) -> None:
-    click.echo(f"uyir: {printable(message)}", err=True)
+@contextmanager
+def _signals(report: Report) -> Iterator[tuple[Callable[[Pipeline], None], list[int]]]:
+    """On Ctrl-C (or SIGTERM) what is begun is finished; a second one ends it at once.
 
+    Gives a function that is told of the pipeline, and a list that is not empty once a signal came.
+    """
+    pipelines: list[Pipeline] = []
+    came: list[int] = []
 
-def printable(text: str) -> str:
-    """Text for a terminal: control characters, and what cannot be encoded, escaped."""
-    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return "".join(c if c.isprintable() or c == "\u200c" else f"\\x{ord(c):02x}" for c in text)
+    def stop(number: int, frame: Any) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+        report.say("stopping when what is begun is done; again to stop at once")
+        for pipeline in pipelines:
+            pipeline.stop()
+
+    def started(pipeline: Pipeline) -> None:
+        pipelines.append(pipeline)
+        if came:
+            pipeline.stop()
+
+    before = {}
+    try:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before[number] = signal.signal(number, stop)
+    except ValueError:  # not in the main thread: whoever runs us there sees to signals
+        before = {}
+    try:
+        yield started, came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,7 +1,7 @@
-"""Transcripts as files: txt, json, srt, vtt, tsv, ctm, trn.
+"""Transcripts in the formats of others: txt, json, srt, vtt, tsv, ctm, trn, textgrid.
 
 Every writer is a function from one `Transcript` to text. Nothing in an output depends on the clock, so
-that the same audio, model and options give the same bytes. Files appear whole or not at all.
+that the same audio, model and options give the same bytes. `uyir.decode.files` puts them on disk.
 """
 
 from __future__ import annotations
@@ -9,53 +9,45 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional
 
-from uyir.decode.transcribe import Segment, SpokenWord, Transcript
-from uyir.errors import DataError
-
-#: A subtitle is at most so long; it breaks before that at a pause of at least `CUE_PAUSE_S`.
-CUE_S = 7.0
-CUE_LETTERS = 84
-CUE_PAUSE_S = 0.6
-
-#: What soundfile reads, by the ending of the name; folders are searched for these.
-AUDIO_SUFFIXES = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-        ".sph",
-    ]
-)
+from uyir.decode.transcript import Segment, SpokenWord, Transcript
 
 
-def as_json(transcript: Transcript) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Style:
+    """How transcripts are laid out. A subtitle is at most ``cue_s`` long and ``letters`` wide, and ends
+    before that at a pause of at least ``pause_s``; ``words``: of so many words at most. ``times``:
+    whether JSON has words with their times."""
+
+    cue_s: float = 7.0
+    letters: int = 84
+    pause_s: float = 0.6
+    words: Optional[int] = None
+    times: bool = True
+
+
+STYLE = Style()
+
+
+def as_json(transcript: Transcript, style: Style = STYLE) -> dict[str, Any]:
     """One transcript as JSON; ``decode/README.md`` says what the keys mean."""
+    words = {"words": [_word(word) for word in transcript.words]} if style.times else {}
     return {
         # A name that is not UTF-8 shows what cannot be decoded as U+FFFD.
         "source": os.fsencode(transcript.source).decode("utf-8", "replace"),
+        "id": utterance_id(transcript),
         "language": transcript.language,
         "duration": transcript.duration,
         "text": transcript.text,
         "no_speech": transcript.no_speech,
         "confidence": transcript.confidence,
         "final": transcript.final,
-        "words": [_word(word) for word in transcript.words],
+        **words,
         "segments": [_segment(segment) for segment in transcript.segments],
         "engine": transcript.engine,
         "model": transcript.model,
@@ -72,6 +64,7 @@ def _word(word: SpokenWord) -> dict[str, Any]:
         "end": word.end,
         "confidence": word.confidence,
         "oov": word.oov,
+        "written": word.written,
         "subwords": [
             {
                 "form": piece.form,
@@ -98,40 +91,40 @@ def _segment(segment: Segment) -> dict[str, Any]:
     }
 
 
-def write_json(transcript: Transcript) -> str:
-    return json.dumps(as_json(transcript), ensure_ascii=False, indent=1) + "\n"
+def write_json(transcript: Transcript, style: Style = STYLE) -> str:
+    return json.dumps(as_json(transcript, style), ensure_ascii=False, indent=1) + "\n"
 
 
-def write_txt(transcript: Transcript) -> str:
+def write_txt(transcript: Transcript, style: Style = STYLE) -> str:
     """The text, a line a segment."""
     return "".join(segment.text + "\n" for segment in transcript.segments)
 
 
-def write_tsv(transcript: Transcript) -> str:
+def write_tsv(transcript: Transcript, style: Style = STYLE) -> str:
     """``start end text`` with times in whole milliseconds, a line a segment."""
     rows = ["start\tend\ttext"]
     rows += [f"{_ms(s.start)}\t{_ms(s.end)}\t{s.text}" for s in transcript.segments]
     return "\n".join(rows) + "\n"
 
 
-def write_srt(transcript: Transcript) -> str:
+def write_srt(transcript: Transcript, style: Style = STYLE) -> str:
     cues = [
         f"{number}\n{_clock(start, ',')} --> {_clock(end, ',')}\n{text}\n"
-        for number, (start, end, text) in enumerate(cues_of(transcript), start=1)
+        for number, (start, end, text) in enumerate(cues_of(transcript, style), start=1)
     ]
     return "\n".join(cues)
 
 
-def write_vtt(transcript: Transcript) -> str:
+def write_vtt(transcript: Transcript, style: Style = STYLE) -> str:
     cues = [
         f"{_clock(start, '.')} --> {_clock(end, '.')}\n{_escape(text)}\n"
-        for start, end, text in cues_of(transcript)
+        for start, end, text in cues_of(transcript, style)
     ]
     return "\n".join(["WEBVTT\n", *cues])
 
 
-def write_ctm(transcript: Transcript) -> str:
-    """NIST's ``recording channel start duration word confidence``, a line a word."""
+def write_ctm(transcript: Transcript, style: Style = STYLE) -> str:
+    """NIST's ``recording channel start duration word confidence``, a line a word, as spoken."""
     name = utterance_id(transcript)
     return "".join(
         f"{name} 1 {word.start:.3f} {max(0.0, word.end - word.start):.3f} {word.word}"
@@ -140,13 +133,63 @@ def write_ctm(transcript: Transcript) -> str:
     )
 
 
-def write_trn(transcript: Transcript) -> str:
-    """NIST's ``text (utterance)``; sclite takes the name up to its first ``-`` or ``_`` as speaker."""
-    text = transcript.text
-    return f"{text + ' ' if text else ''}({utterance_id(transcript)})\n"
+def write_trn(transcript: Transcript, style: Style = STYLE) -> str:
+    """NIST's ``text (utterance)``, as spoken; sclite takes the name up to its first ``-`` or ``_`` as
+    speaker."""
+    words = "".join(f"{word.word} " for word in transcript.words)
+    return f"{words}({utterance_id(transcript)})\n"
 
 
-WRITERS: dict[str, Callable[[Transcript], str]] = {
+def write_textgrid(transcript: Transcript, style: Style = STYLE) -> str:
+    """Praat's text grid with interval tiers of segments, words and subwords."""
+    words = transcript.words
+    tiers = {
+        "segments": [(s.start, s.end, s.text) for s in transcript.segments],
+        "words": [(w.start, w.end, w.word) for w in words],
+        "subwords": [(p.start, p.end, p.marked) for w in words for p in w.subwords],
+    }
+    filled = {name: _tiled(marks) for name, marks in tiers.items()}
+    end = max([transcript.duration, 0.001, *(m[-1][1] for m in filled.values() if m)])
+    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
+    lines += [
+        "xmin = 0",
+        f"xmax = {end:.4f}",
+        "tiers? <exists>",
+        f"size = {len(tiers)}",
+        "item []:",
+    ]
+    for number, (name, marks) in enumerate(filled.items(), start=1):
+        last = marks[-1][1] if marks else 0.0
+        tiled = [*marks, (last, end, "")] if last < end else marks
+        lines += [f"    item [{number}]:", '        class = "IntervalTier"']
+        lines += [f'        name = "{name}"', "        xmin = 0", f"        xmax = {end:.4f}"]
+        lines.append(f"        intervals: size = {len(tiled)}")
+        for place, (begin, after, text) in enumerate(tiled, start=1):
+            quoted = text.replace('"', '""')
+            lines += [
+                f"        intervals [{place}]:",
+                f"            xmin = {begin:.4f}",
+                f"            xmax = {after:.4f}",
+                f'            text = "{quoted}"',
+            ]
+    return "\n".join(lines) + "\n"
+
+
+def _tiled(marks: Iterable[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
+    """Marks in order without overlap, each of some length, the gaps between them filled."""
+    out: list[tuple[float, float, str]] = []
+    at = 0.0
+    for start, end, text in marks:
+        begin = max(start, at)
+        if begin > at:
+            out.append((at, begin, ""))
+        at = max(end, round(begin + 0.001, 4))
+        out.append((begin, at, text))
+    return out
+
+
+Writer = Callable[[Transcript], str]
+_WRITERS: dict[str, Callable[[Transcript, Style], str]] = {
     "txt": write_txt,
     "json": write_json,
     "srt": write_srt,
@@ -154,33 +197,53 @@ WRITERS: dict[str, Callable[[Transcript], str]] = {
     "tsv": write_tsv,
     "ctm": write_ctm,
     "trn": write_trn,
+    "textgrid": write_textgrid,
 }
+#: In Praat's spelling, which some programs go by.
+ENDINGS = {**{form: form for form in _WRITERS}, "textgrid": "TextGrid"}
+
+
+def writers(style: Style = STYLE) -> dict[str, Writer]:
+    """The writer of each format, in a style."""
+    return {form: partial(writer, style=style) for form, writer in _WRITERS.items()}
+
+
+WRITERS = writers()
 
 
 def utterance_id(transcript: Transcript) -> str:
-    """The recording's name without folder and ending, without space or brackets."""
-    return re.sub(r"[\s()]", "_", Path(transcript.source).stem) or "_"
+    """What formats call it: its id, or its name without folder and ending; no space or brackets."""
+    name = transcript.id or Path(transcript.source).stem
+    name = os.fsencode(name).decode("utf-8", "replace")
+    return re.sub(r"[\s()\x00-\x1f\x7f]", "_", name) or "_"
 
 
 Cue = tuple[float, float, str]
 
 
-def cues_of(transcript: Transcript) -> list[Cue]:
-    """Subtitles: words gathered up to a pause, `CUE_S` or `CUE_LETTERS`; none overlap."""
+def cues_of(transcript: Transcript, style: Style = STYLE) -> list[Cue]:
+    """Subtitles: words gathered up to a pause or what `Style` allows; none overlap."""
     out: list[Cue] = []
     words: list[SpokenWord] = []
 
     def close() -> None:
-        if words:
-            out.append((words[0].start, words[-1].end, " ".join(w.word for w in words)))
-            words.clear()
+        text = " ".join(w.shown for w in words if w.shown)
+        if text:
+            out.append((words[0].start, words[-1].end, text))
+        words.clear()
 
     for segment in transcript.segments:
         for word in segment.words:
-            if words and (
-                word.start - words[-1].end >= CUE_PAUSE_S
-                or word.end - words[0].start > CUE_S
-                or sum(len(w.word) + 1 for w in words) + len(word.word) > CUE_LETTERS
+            # The words of one number stay together: the first shows them all.
+            if (
+                words
+                and word.written != ""
+                and (
+                    word.start - words[-1].end >= style.pause_s
+                    or word.end - words[0].start > style.cue_s
+                    or sum(len(w.shown) + 1 for w in words) + len(word.shown) > style.letters
+                    or (style.words is not None and len(words) >= style.words)
+                )
             ):
                 close()
             words.append(word)
@@ -203,103 +266,3 @@ def _clock(seconds: float, point: str) -> str:
 
 def _escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
-# --------------------------------------------------------------------------------------------------
-# Inputs and the names of outputs
-
-
-@dataclass(frozen=True)
-class Input:
-    """One recording to do: where it is, and its output's name without ending, relative."""
-
-    path: Path
-    output: Path
-
-
-def find_inputs(arguments: Iterable[str]) -> tuple[list[Input], list[str]]:
-    """The recordings that arguments name, folders searched; and what is wrong with the others.
-
-    Inside a folder the tree is mirrored. Two inputs never share an output: where names
-    collide the ending is kept (``a.wav.txt``), and where they still do a number is added.
-    """
-    found: list[tuple[Path, Path]] = []
-    problems: list[str] = []
-    for argument in arguments:
-        path = Path(argument)
-        if path.is_dir():
-            inside = _walk(path, problems)
-            if not inside and not any(p.startswith(f"{path}") for p in problems):
-                problems.append(f"{path}: no recordings in this folder")
-            found += [(file, file.relative_to(path)) for file in inside]
-        else:
-            found.append((path, Path(path.name)))
-    return _named(found), problems
-
-
-def _walk(folder: Path, problems: list[str]) -> list[Path]:
-    def unreadable(error: OSError) -> None:
-        problems.append(f"{error.filename}: {error.strerror or error}")
-
-    out = []
-    for root, folders, files in os.walk(folder, onerror=unreadable):
-        folders.sort()
-        out += [Path(root) / f for f in sorted(files) if Path(f).suffix.lower() in AUDIO_SUFFIXES]
-    return out
-
-
-def _named(found: Sequence[tuple[Path, Path]]) -> list[Input]:
-    bases = [relative.with_suffix("") for _, relative in found]
-    counts: dict[Path, int] = {}
-    for base in bases:
-        counts[base] = counts.get(base, 0) + 1
-    taken: set[Path] = set()
-    out = []
-    for (path, relative), base in zip(found, bases):
-        name = base if counts[base] == 1 else relative
-        number = 2
-        while name in taken:
-            name = relative.with_name(f"{relative.name}~{number}")
-            number += 1
-        taken.add(name)
-        out.append(Input(path, name))
-    return out
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all; makes its folder.
-
-    Raises `DataError` naming the file where that cannot be done.
-    """
-    temporary = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=".uyir-", delete=False
-        ) as file:
-            temporary = file.name
-            file.write(text)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        if temporary is not None and os.path.exists(temporary):
-            os.unlink(temporary)
-        raise DataError(f"cannot be written: {error.strerror or error}", path) from None
-
-
-def _umask() -> int:
-    now = os.umask(0o022)
-    os.umask(now)
-    return now
-
-
-def write_outputs(
-    transcript: Transcript, name: Path, folder: Union[str, Path], formats: Sequence[str]
-) -> list[Path]:
-    """Write a transcript in each format under a folder; returns the files."""
-    out = []
-    for form in formats:
-        path = Path(folder) / name.with_name(f"{name.name}.{form}")
-        write_atomically(path, WRITERS[form](transcript))
-        out.append(path)
-    return out

@@ -1,7 +1,6 @@
-"""Where to cut long recordings: at pauses, by energy alone.
+"""Where to cut long recordings: at pauses, by energy alone, so that a network sees some seconds at a time.
 
-A recording is cut so that a network sees some seconds at a time and an hour needs no more memory than
-its samples. Short recordings are left whole: only silence that is silence beyond doubt is dropped.
+`uyir.decode.vad` goes through a recording in windows and asks here, or a network, where speech is.
 """
 
 from __future__ import annotations
@@ -23,6 +22,10 @@ SILENCE_DBFS = -60.0
 ABOVE_FLOOR_DB = 6.0
 #: Recordings up to this long (s) are left whole.
 WHOLE_S = 20.0
+
+
+#: Frames of 10 ms, ``[begin, end)``.
+Pair = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -49,36 +52,48 @@ def levels(samples: Samples) -> npt.NDArray[np.float32]:
     return np.asarray(10.0 * np.log10(np.maximum(out, 1e-12)), dtype=np.float32)
 
 
-def stretches(samples: Samples, longest_s: float = WHOLE_S) -> list[Stretch]:
-    """The parts of samples (S,), 16 kHz mono, that may hold speech: in order, none overlapping.
+def is_silence(samples: Samples) -> bool:
+    """Whether nothing in samples (S,), 16 kHz mono, is loud enough to be speech."""
+    level = levels(samples)
+    return not len(level) or float(level.max()) < SILENCE_DBFS
 
-    None at all where everything is silence. A recording of at most ``longest_s`` seconds is one part.
-    In a longer one a frame is loud if it is above `SILENCE_DBFS` and `ABOVE_FLOOR_DB` above the
-    quietest tenth; loud frames less than 0.7 s apart belong together, 0.3 s around are kept, and parts
-    that are longer than ``longest_s`` are cut at their quietest 50 ms.
+
+def loud_pairs(samples: Samples) -> list[Pair]:
+    """Frame ranges (10 ms) that may hold speech, with a margin of 0.3 s; neighbours may touch.
+
+    A frame is loud if it is above `SILENCE_DBFS` and `ABOVE_FLOOR_DB` above the quietest tenth; loud
+    frames less than 0.7 s apart belong together.
     """
     level = levels(samples)
     if not len(level) or float(level.max()) < SILENCE_DBFS:
         return []
-    if len(samples) <= longest_s * _FRAME * _FRAMES_A_SECOND:
-        return [Stretch(0, len(samples))]
     threshold = max(SILENCE_DBFS, float(np.percentile(level, 10)) + ABOVE_FLOOR_DB)
-    smooth = np.convolve(level, np.full(5, 0.2), mode="same")
-    loud = np.flatnonzero(smooth > threshold)
-    if not len(loud):
+    loud = np.flatnonzero(_smooth(level) > threshold)
+    return _grown(_groups(loud, 70), 30, len(level)) if len(loud) else []
+
+
+def cut_pairs(samples: Samples, pairs: list[Pair], longest_s: float = WHOLE_S) -> list[Stretch]:
+    """Stretches of samples (S,) from frame ranges in order: joined where near, cut where long.
+
+    Neighbours with at most a second between them become one as long as that stays within
+    ``longest_s``; what is longer is cut at its quietest 50 ms.
+    """
+    if not pairs:
         return []
+    smooth = _smooth(levels(samples))
     longest = int(longest_s * _FRAMES_A_SECOND)
-    out = []
-    for begin, end in _pack(_grown(_groups(loud, 70), 30, len(level)), longest):
-        for first, last in _cut(smooth, begin, end, longest):
-            out.append(Stretch(first * _FRAME, min(last * _FRAME, len(samples))))
-    return out
+    return [
+        Stretch(first * _FRAME, min(last * _FRAME, len(samples)))
+        for begin, end in _pack(pairs, longest)
+        for first, last in _cut(smooth, begin, end, longest)
+    ]
 
 
-_Pair = tuple[int, int]
+def _smooth(level: npt.NDArray[np.float32]) -> npt.NDArray[Any]:
+    return np.convolve(level, np.full(5, 0.2), mode="same")
 
 
-def _groups(loud: npt.NDArray[Any], gap: int) -> list[_Pair]:
+def _groups(loud: npt.NDArray[Any], gap: int) -> list[Pair]:
     """Frame ranges of loud frames that are less than ``gap`` frames apart."""
     breaks = np.flatnonzero(np.diff(loud) > gap)
     begins = np.concatenate([loud[:1], loud[breaks + 1]])
@@ -87,13 +102,13 @@ def _groups(loud: npt.NDArray[Any], gap: int) -> list[_Pair]:
     return [(int(b), int(e)) for b, e in zip(begins, ends) if e - b >= 5]
 
 
-def _grown(pairs: list[_Pair], margin: int, frames: int) -> list[_Pair]:
+def _grown(pairs: list[Pair], margin: int, frames: int) -> list[Pair]:
     return [(max(0, begin - margin), min(frames, end + margin)) for begin, end in pairs]
 
 
-def _pack(pairs: list[_Pair], longest: int) -> list[_Pair]:
+def _pack(pairs: list[Pair], longest: int) -> list[Pair]:
     """Neighbours with at most a second between them joined, as long as the whole stays short."""
-    out: list[_Pair] = []
+    out: list[Pair] = []
     for begin, end in pairs:
         if out and begin - out[-1][1] <= _FRAMES_A_SECOND and end - out[-1][0] <= longest:
             out[-1] = (out[-1][0], end)
@@ -102,7 +117,7 @@ def _pack(pairs: list[_Pair], longest: int) -> list[_Pair]:
     return out
 
 
-def _cut(smooth: npt.NDArray[Any], begin: int, end: int, longest: int) -> list[_Pair]:
+def _cut(smooth: npt.NDArray[Any], begin: int, end: int, longest: int) -> list[Pair]:
     out = []
     while end - begin > longest:
         low = begin + longest // 2

@@ -4,34 +4,38 @@
 >>> [t.text for t in recogniser.transcribe(["a.wav"], language="ta")]         # doctest: +SKIP
 ['...']
 
-Recordings are read one after the other, cut at pauses if long, batched with others of their length,
-and given back in the order they came in. What is wrong with one recording is said in its
-`Transcript.error`; the others are done all the same.
+`Recogniser` holds a model and says what is in a batch; `uyir.decode.pipeline` brings recordings to it.
+What is wrong with one recording is said in its `Transcript.error`; the others are done all the same.
 """
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
-import math
 import re
-import time
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
-import numpy.typing as npt
 
 import uyir
-from uyir import __version__
-from uyir.decode.engines import Engine, SearchOptions, choose, create
-from uyir.decode.hypothesis import Hypothesis, spans_by_pronunciation
-from uyir.decode.pauses import Samples, Stretch, stretches
-from uyir.decode.tables import Analyses, read_subwords, read_vocabulary
-from uyir.errors import AudioError, GraphError, ModelError, ScriptError, UyirError
-from uyir.grammar.join import bare, closes, join, opens
+from uyir.asr.audio import SAMPLE_RATE
+from uyir.decode.batches import GROUP_S
+from uyir.decode.calibration import read_calibration, read_offsets
+from uyir.decode.engines import SearchOptions, choose
+from uyir.decode.inputs import Input
+from uyir.decode.lanes import make_lanes
+from uyir.decode.pauses import Samples
+from uyir.decode.pipeline import AUTO, Pipeline, Plan, in_order, moved
+from uyir.decode.sources import Audio, Source, sources_of
+from uyir.decode.spoken import SpokenLanguage
+from uyir.decode.transcript import Segment, Transcript
+from uyir.decode.vad import resolve
+from uyir.decode.work import Found, Lane, Task
+from uyir.errors import ModelError
 from uyir.grammar.script import NORMALISER_VERSION, load_script
 
 if TYPE_CHECKING:
@@ -41,103 +45,12 @@ if TYPE_CHECKING:
 
 MODELS = Path(uyir.__file__).parent / "models"
 DEFAULT_MODEL = "base"
-SAMPLE_RATE = 16000
-#: Audio (s) read before it is recognised, unless one recording alone is longer.
-GROUP_S = 600.0
-#: A batch holds at most this many seconds, padding included.
-BATCH_S = 160.0
-
-Audio = Union[str, Path, npt.NDArray[Any]]
-
-
-@dataclass(frozen=True)
-class SpokenSubword:
-    """One piece of a recognised word; times in seconds from the recording's beginning."""
-
-    form: str
-    marked: str
-    category: str
-    gloss: str
-    start: float
-    end: float
-    confidence: float
-
-
-@dataclass(frozen=True)
-class SpokenWord:
-    """One recognised word. ``oov``: whether it is outside the vocabulary of the language model's
-    training text; None where the model folder does not carry that vocabulary."""
-
-    word: str
-    start: float
-    end: float
-    confidence: float
-    oov: Optional[bool]
-    subwords: tuple[SpokenSubword, ...]
-
-
-@dataclass(frozen=True)
-class Alternative:
-    """Another reading of a segment; ``score`` is natural logarithm, comparable within a segment."""
-
-    text: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Segment:
-    """What was recognised at a stretch. ``final``: whether the search came to a proper end;
-    ``alternatives`` are the n-best texts, the first being this one (empty without n-best)."""
-
-    start: float
-    end: float
-    text: str
-    words: tuple[SpokenWord, ...]
-    confidence: float
-    final: bool
-    alternatives: tuple[Alternative, ...] = ()
-
-
-@dataclass(frozen=True)
-class Transcript:
-    """All that is known of one recording. ``no_speech``: not a word in it. ``rtf``: seconds it took
-    for each second of audio (its share of the group it was recognised with). ``final``: whether
-    every search came to a proper end. ``error``: why there is no transcript; then the rest is empty."""
-
-    source: str
-    language: str
-    segments: tuple[Segment, ...]
-    duration: float
-    engine: str
-    model: str
-    normaliser: str = NORMALISER_VERSION
-    version: str = __version__
-    rtf: float = 0.0
-    final: bool = True
-    error: Optional[str] = None
-
-    @property
-    def words(self) -> tuple[SpokenWord, ...]:
-        return tuple(word for segment in self.segments for word in segment.words)
-
-    @property
-    def text(self) -> str:
-        return " ".join(segment.text for segment in self.segments if segment.text)
-
-    @property
-    def no_speech(self) -> bool:
-        return self.error is None and not self.words
-
-    @property
-    def confidence(self) -> float:
-        return _mean(word.confidence for word in self.words)
-
-
-def languages() -> list[str]:
-    """The languages there is a grammar for."""
-    from uyir.grammar.lists import LANGUAGE_DATA
-
-    return sorted(path.parent.name for path in LANGUAGE_DATA.glob("*/script.tsv"))
+#: A batch holds at most this many seconds, padding included, on a CPU and on a GPU.
+BATCH_S = 60.0
+GPU_BATCH_S = 1200.0
+PRECISIONS = ("auto", "float32", "bfloat16")
+#: Readings of a segment that are searched for at least: the rivals that a confidence is measured by.
+RIVALS = 4
 
 
 def find_model(name: Optional[Union[str, Path]] = None) -> Path:
@@ -160,8 +73,9 @@ def find_model(name: Optional[Union[str, Path]] = None) -> Path:
 
 
 def graph_folder(folder: Path) -> Path:
-    """Where a model's graphs are: its own folder, or the one beside it that ``config.json`` names
-    under ``graphs`` (models of one token table share their graphs). Raises `ModelError`."""
+    """Where a model's graphs are: its own folder, or the one beside it, or else the bundled model, that
+    ``config.json`` names under ``graphs`` (models of one token table share their graphs). Raises
+    `ModelError`."""
     path = folder / "config.json"
     try:
         name = json.loads(path.read_text(encoding="utf-8")).get("graphs")
@@ -172,9 +86,12 @@ def graph_folder(folder: Path) -> Path:
     # A plain name: a model folder says nothing about the rest of the disk.
     if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ModelError(f"{path}: graphs {name!r}, want the name of a folder beside this one")
-    if not (folder.parent / name).is_dir():
-        raise ModelError(f"{path}: its graphs are those of {name!r}, which is not beside it")
-    return folder.parent / name
+    for place in (folder.parent, MODELS):
+        if (place / name).is_dir():
+            return place / name
+    raise ModelError(
+        f"{path}: its graphs are those of {name!r}, which is not beside it, nor bundled"
+    )
 
 
 def load(
@@ -183,36 +100,70 @@ def load(
     engine: Optional[str] = None,
     device: str = "cpu",
     options: Optional[SearchOptions] = None,
-    batch_size: int = 16,
+    batch_size: int = 64,
     tuned: bool = True,
+    workers: int = 1,
+    vad: str = "auto",
+    precision: str = "auto",
+    confidence: bool = True,
 ) -> Recogniser:
     """A recogniser from a model folder or the name of a bundled model.
 
-    ``tuned``: take the acoustic scale that a language's ``meta.json`` gives (``acoustic_scale``, found on
-    development speech) instead of the one in ``options``, where it gives one.
+    ``device``: ``cpu``, ``cuda``, ``cuda:1``; several with commas work side by side. ``workers``:
+    processes on a CPU, a core each (with 1 this process does it all). ``batch_size``: at most so many
+    parts of recordings at once. ``vad``: how speech is found in recordings of more than 20 s, see
+    `uyir.decode.vad`. ``precision``: ``bfloat16``, ``float32``, or ``auto``, which is bfloat16 on
+    GPUs that have it. ``tuned``: take the acoustic scale that a language's ``meta.json`` gives
+    (``acoustic_scale``, found on development speech) instead of the one in ``options``, where it gives
+    one. ``confidence``: search for rivals of the best reading too, by which confidences are measured;
+    without, the search is faster and confidences say only how surely sounds were heard.
 
     Raises `ModelError` for a folder that lacks a file or has a damaged one, `EngineError` for an
     engine that cannot run here. Graphs are read when their language is first asked for.
     """
-    from uyir.asr.checkpoint import load_model
-
     if batch_size < 1:
         raise ModelError(f"batch_size is {batch_size}, want at least 1")
+    if workers < 1:
+        raise ModelError(f"{workers} workers, want at least 1")
+    if precision not in PRECISIONS:
+        raise ModelError(f"no precision {precision!r}, want {', '.join(PRECISIONS)}")
+    devices = _devices(device)
     folder = find_model(model)
+    settings: dict[str, Any] = {
+        "engine": engine if engine is not None else choose(devices[0]),
+        "options": options if options is not None else SearchOptions(),
+        "batch_size": batch_size,
+        "tuned": tuned,
+        "vad": resolve(vad),
+        "precision": precision,
+        "confidence": confidence,
+    }
+    return Recogniser(folder, devices, workers=workers, **settings)
+
+
+def _devices(device: str) -> tuple[str, ...]:
+    """The devices that a list with commas names; ``cuda:all`` is every GPU."""
+    if device == "cuda:all":
+        import torch
+
+        count = torch.cuda.device_count()
+        if not count:
+            raise ModelError("device 'cuda:all' cannot be used: torch sees no GPU")
+        return tuple(f"cuda:{n}" for n in range(count))
+    names = tuple(name.strip() for name in device.split(",") if name.strip())
+    if not names:
+        raise ModelError(f"device {device!r}, want cpu, cuda, cuda:1 …")
+    return names
+
+
+def _load_model(folder: Path, device: str) -> LoadedModel:
+    from uyir.asr.checkpoint import load_model
+
     try:
-        loaded = load_model(folder, device)
+        return load_model(folder, device)
     except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
         reason = str(error).partition("\n")[0]
         raise ModelError(f"device {device!r} cannot be used: {reason}") from None
-    return Recogniser(
-        folder,
-        loaded,
-        engine=engine if engine is not None else choose(device),
-        device=device,
-        options=options if options is not None else SearchOptions(),
-        batch_size=batch_size,
-        tuned=tuned,
-    )
 
 
 class Recogniser:
@@ -221,27 +172,43 @@ class Recogniser:
     def __init__(
         self,
         folder: Path,
-        loaded: LoadedModel,
+        devices: Sequence[str],
         *,
         engine: str,
-        device: str,
         options: SearchOptions,
         batch_size: int,
         tuned: bool,
+        workers: int = 1,
+        vad: str = "energy",
+        precision: str = "auto",
+        confidence: bool = True,
     ) -> None:
         from uyir.asr.features import make_frontend
 
+        # With several devices a process each loads the model: this one only needs to know it.
+        loaded = _load_model(folder, devices[0] if len(devices) == 1 else "cpu")
         self.folder = folder
         self.graphs = graph_folder(folder)
+        self.devices = tuple(devices)
+        self.device = devices[0]
         self.engine = engine
-        self.device = device
         self.options = options
         self.batch_size = batch_size
         self.tuned = tuned
+        self.workers = workers
+        self.vad = vad
+        self.precision = precision
+        self.confidence = confidence
+        config = _config(folder)
+        where = str(folder / "config.json")
+        self.calibration = read_calibration(config, where) if confidence else None
+        self.offsets = read_offsets(config, where)
         self._model = loaded.model
         self._tokens = loaded.tokens
         self._frontend = make_frontend(loaded.model.config.frontend)
-        self._speakers: dict[str, _Language] = {}
+        self._spoken: dict[str, SpokenLanguage] = {}
+        #: What a batch may hold (samples, with padding) since a device's memory was exceeded.
+        self._bearable: Optional[int] = None
 
     @property
     def languages(self) -> tuple[str, ...]:
@@ -249,412 +216,241 @@ class Recogniser:
         have = (path.parent.name for path in self.graphs.glob("*/words.txt"))
         return tuple(sorted(set(have) & set(self._model.config.languages)))
 
-    def transcribe(self, audio: Iterable[Audio], language: str) -> list[Transcript]:
-        """Transcripts of recordings, in order; see `stream`."""
+    @property
+    def search_options(self) -> SearchOptions:
+        """How the graph is searched: with rivals, where confidences are wanted."""
+        least = RIVALS if self.confidence else 1
+        return replace(self.options, nbest=max(self.options.nbest, least))
+
+    def transcribe(
+        self, audio: Union[Audio, Iterable[Union[Audio, Input]]], language: str = AUTO
+    ) -> list[Transcript]:
+        """Transcripts of recordings, in order; see `stream`. One recording may stand for itself."""
+        if isinstance(audio, (str, Path)) or getattr(audio, "ndim", None) == 1:
+            audio = [audio]
         return list(self.stream(audio, language))
 
-    def stream(self, audio: Iterable[Audio], language: str) -> Iterator[Transcript]:
-        """Yield a transcript for each recording, in order, as soon as its group is done.
+    def stream(
+        self, audio: Iterable[Union[Audio, Input]], language: str = AUTO
+    ) -> Iterator[Transcript]:
+        """Yield a transcript for each recording, in order, as soon as it is done.
 
-        ``audio``: paths, or arrays (S,) of samples in ±1 at 16 kHz. Memory is bounded by
-        `GROUP_S` seconds of audio or the longest recording. Raises `DataError` for an unknown
-        language, `ModelError` or `GraphError` if the model cannot serve it; what is wrong with one
-        recording goes into its `Transcript.error`.
+        ``audio``: paths, `Input`s, or arrays (S,) of samples in ±1 at 16 kHz. ``language``: a code,
+        or ``auto``, which tells each recording's from how it sounds. Memory is bounded by some
+        `GROUP_S` seconds of audio, whatever the length of a recording. Raises `DataError` for an
+        unknown language, `ModelError` or `GraphError` if the model cannot serve it; what is wrong with
+        one recording goes into its `Transcript.error`.
         """
-        spoken = self.language(language)
-        group: list[_Item] = []
-        held = 0.0
-        for number, source in enumerate(audio):
-            item = self._read(source, number)
-            group.append(item)
-            held += item.duration
-            if held >= GROUP_S:
-                yield from self._recognise(group, spoken)
-                group, held = [], 0.0
-        if group:
-            yield from self._recognise(group, spoken)
+        pipeline, lanes = self.pipeline(language)
+        try:
+            for result in in_order(pipeline.run(_in_groups(sources_of(audio)))):
+                yield result.transcript
+        finally:
+            for lane in lanes:
+                lane.close()
 
-    def language(self, language: str) -> _Language:
+    def pipeline(
+        self, language: str = AUTO, *, hashing: bool = False
+    ) -> tuple[Pipeline, list[Lane]]:
+        """A pipeline for one run, and its lanes, which the caller closes. Raises as `stream`."""
+        several = self.languages if language == AUTO else (language,)
+        if not several:
+            raise ModelError(f"{self.folder}: no graph of any language in this model")
+        for name in several:
+            self.language(name)
+        cpu = self.device.startswith("cpu")
+        plan = Plan(
+            language=language,
+            languages=several,
+            vad=self.vad,
+            batch_size=self.batch_size,
+            batch_s=BATCH_S if cpu else GPU_BATCH_S,
+            offsets=self.offsets,
+        )
+        lanes = make_lanes(self)
+        return Pipeline(lanes, plan, self._transcript, hashing=hashing), lanes
+
+    def maker(self, device: str) -> Callable[[], Recogniser]:
+        """Makes this recogniser again in another process, on a device."""
+        return functools.partial(
+            Recogniser,
+            self.folder,
+            (device,),
+            engine=self.engine,
+            options=self.options,
+            batch_size=self.batch_size,
+            tuned=self.tuned,
+            vad=self.vad,
+            precision=self.precision,
+            confidence=self.confidence,
+        )
+
+    def language(self, language: str) -> SpokenLanguage:
         """The graph, words and rules of a language, read once."""
         load_script(language)
-        if language not in self._speakers:
-            self._speakers[language] = _Language.read(self, language)
-        return self._speakers[language]
+        if language not in self._spoken:
+            self._spoken[language] = SpokenLanguage.read(self, language)
+        return self._spoken[language]
 
     def close(self) -> None:
         """End the search processes that an engine may have started."""
-        for spoken in self._speakers.values():
+        for spoken in self._spoken.values():
             spoken.engine.close()
 
-    def _read(self, source: Audio, number: int) -> _Item:
-        from uyir.asr.audio import read_audio
+    def fingerprint(self) -> str:
+        """SHA-256 of what decides about the words besides the audio: model, graphs, options, versions."""
+        digest = hashlib.sha256()
+        files = sorted(
+            path
+            for folder in {self.folder, self.graphs}
+            for path in folder.rglob("*")
+            if path.is_file() and path.suffix != ".md"
+        )
+        for path in files:
+            digest.update(path.name.encode())
+            digest.update(hashlib.sha256(path.read_bytes()).digest())
+        settings = {
+            "version": uyir.__version__,
+            "normaliser": NORMALISER_VERSION,
+            "engine": self.engine,
+            "options": repr(replace(self.options, threads=1)),
+            "tuned": self.tuned,
+            "vad": self.vad,
+            "batch_size": self.batch_size,
+            "confidence": self.confidence,
+            "precision": self.precision,
+        }
+        digest.update(json.dumps(settings, sort_keys=True).encode())
+        return digest.hexdigest()
 
-        begin = time.perf_counter()
-        name = str(source) if isinstance(source, (str, Path)) else f"array {number}"
-        try:
-            if isinstance(source, (str, Path)):
-                samples, _ = read_audio(source)
-            else:
-                samples = _samples(source, name)
-            parts = stretches(samples)
-        except UyirError as error:
-            return _Item(name, error=str(error))
-        item = _Item(name, len(samples) / SAMPLE_RATE)
-        # Views keep the whole recording alive, which is meant: it is let go with its group.
-        item.parts = [(part, samples[part.begin : part.end]) for part in parts]
-        item.seconds = time.perf_counter() - begin
-        return item
-
-    def _recognise(self, group: Sequence[_Item], spoken: _Language) -> Iterator[Transcript]:
-        begin = time.perf_counter()
-        pieces = [(i, part, wave) for i, item in enumerate(group) for part, wave in item.parts]
-        # The longest first: a batch holds pieces of like length, and what does not fit shows early.
-        pieces.sort(key=lambda piece: -len(piece[2]))
-        segments: dict[int, list[Segment]] = {}
-        failures: dict[int, str] = {}
-        for batch in _batches(pieces, self.batch_size):
-            found = self._search([wave for _, _, wave in batch], spoken)
-            for (index, part, _), hypotheses in zip(batch, found):
-                reason = hypotheses[0].error
-                if reason is None:
-                    segments.setdefault(index, []).append(spoken.segment(part, hypotheses))
-                else:
-                    failures[index] = f"{group[index].source}: {reason}"
-        audio = sum(item.duration for item in group)
-        seconds = time.perf_counter() - begin + sum(item.seconds for item in group)
-        for index, item in enumerate(group):
-            error = item.error or failures.get(index)
-            here = sorted(segments.get(index, []), key=lambda segment: segment.start)
-            yield Transcript(
-                source=item.source,
-                language=spoken.name,
-                segments=tuple(s for s in here if s.words) if error is None else (),
-                duration=round(item.duration, 4),
-                engine=self.engine,
-                model=self.folder.name,
-                rtf=seconds / audio if audio else 0.0,
-                final=error is None and all(segment.final for segment in here),
-                error=error,
+    def recognise(self, task: Task) -> list[Found]:
+        """What is in each piece of a batch."""
+        spoken = self.language(task.language)
+        log_probs, lengths = self.log_probs([p.samples for p in task.pieces], task.language)
+        out = []
+        for piece, hypotheses, row, length in zip(
+            task.pieces, spoken.engine.decode(log_probs, lengths), log_probs, lengths.tolist()
+        ):
+            best = hypotheses[0]
+            if best.error is not None:
+                out.append(Found(None, error=best.error))
+                continue
+            segment = spoken.segment(
+                piece.stretch, hypotheses, row[:length].numpy(), self.options.nbest
             )
-
-    def _search(self, waves: Sequence[Samples], spoken: _Language) -> list[list[Hypothesis]]:
-        log_probs, lengths = self.log_probs(waves, spoken.name)
-        return spoken.engine.decode(log_probs, lengths)
+            out.append(Found(segment, best.score, length))
+        return out
 
     def log_probs(
         self, waves: Sequence[Samples], language: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The network's output (N, T, C) and its lengths (N) for samples (S,) at 16 kHz each.
 
-        A GPU that runs out of memory is asked again with half the batch.
+        Where memory does not suffice the batch is done in halves, and batches as large as that from then on.
         """
         import torch
 
-        tensors = [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
-        try:
-            if self.device == "cpu":
-                rows = [self._frontend.cpu(wave) for wave in tensors]
-                counts = torch.tensor([len(row) for row in rows])
-                features = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-            else:
-                features, counts = self._frontend.batch(tensors, device=self.device)
-            log_probs, lengths = self._model.log_probs(features, counts, language)
-            return log_probs.float().cpu(), lengths.cpu()
-        except torch.cuda.OutOfMemoryError:
-            if len(waves) == 1:
-                raise ModelError(
-                    f"device {self.device!r} has not the memory for "
-                    f"{len(waves[0]) / SAMPLE_RATE:.1f} s of audio"
-                ) from None
-        torch.cuda.empty_cache()
+        longest = max(len(wave) for wave in waves)
+        too_much = self._bearable is not None and len(waves) * longest > self._bearable
+        if not too_much or len(waves) == 1:
+            try:
+                return self._forward(waves, language)
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if len(waves) == 1:
+                    raise ModelError(
+                        f"device {self.device!r} has not the memory for "
+                        f"{longest / SAMPLE_RATE:.1f} s of audio"
+                    ) from None
+                self._bearable = len(waves) * longest // 2
+            if self.device != "cpu":
+                torch.cuda.empty_cache()
         half = len(waves) // 2
         parts = [self.log_probs(waves[:half], language), self.log_probs(waves[half:], language)]
-        longest = max(part.shape[1] for part, _ in parts)
+        frames = max(part.shape[1] for part, _ in parts)
         padded = [
-            torch.nn.functional.pad(part, (0, 0, 0, longest - part.shape[1])) for part, _ in parts
+            torch.nn.functional.pad(part, (0, 0, 0, frames - part.shape[1])) for part, _ in parts
         ]
         return torch.cat(padded), torch.cat([lengths for _, lengths in parts])
 
+    def _forward(
+        self, waves: Sequence[Samples], language: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        import torch
 
-@dataclass
-class _Item:
-    """One recording on its way through."""
+        tensors = [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
+        if self.device == "cpu":
+            rows = [self._frontend.cpu(wave) for wave in tensors]
+            counts = torch.tensor([len(row) for row in rows])
+            features = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        else:
+            features, counts = self._frontend.batch(tensors, device=self.device)
+        kind = self.device.partition(":")[0]
+        with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half()):
+            log_probs, lengths = self._model.log_probs(features, counts, language)
+        return log_probs.float().cpu(), lengths.cpu()
 
-    source: str
-    duration: float = 0.0
-    error: Optional[str] = None
-    seconds: float = 0.0
-    parts: list[tuple[Stretch, Samples]] = field(default_factory=list)
+    def _half(self) -> bool:
+        """Whether the network runs in bfloat16."""
+        import torch
 
+        if self.precision == "auto":
+            return self.device.startswith("cuda") and torch.cuda.is_bf16_supported()
+        return self.precision == "bfloat16"
 
-def _samples(source: Any, name: str) -> Samples:
-    samples = np.asarray(source)
-    if samples.ndim != 1:
-        raise AudioError(f"{name}: samples have shape {samples.shape}, want (S,): one channel")
-    if samples.dtype.kind in "iu":
-        raise AudioError(f"{name}: samples are {samples.dtype}, want floats in ±1")
-    if not len(samples):
-        raise AudioError(f"{name}: no samples in it")
-    samples = samples.astype(np.float32)
-    if not np.isfinite(samples).all():
-        first = int(np.flatnonzero(~np.isfinite(samples))[0])
-        raise AudioError(f"{name}: sample {first} is not a finite number")
-    return samples
-
-
-_Piece = tuple[int, Stretch, Samples]
-
-
-def _batches(pieces: Sequence[_Piece], batch_size: int) -> Iterator[list[_Piece]]:
-    """Runs of pieces, which come longest first, within `batch_size` and `BATCH_S`."""
-    batch: list[_Piece] = []
-    for piece in pieces:
-        longest = len(batch[0][2]) if batch else len(piece[2])
-        seconds = (len(batch) + 1) * longest / SAMPLE_RATE
-        if batch and (len(batch) == batch_size or seconds > BATCH_S):
-            yield batch
-            batch = []
-        batch.append(piece)
-    if batch:
-        yield batch
-
-
-class _Language:
-    """What turns hypotheses of one language into words."""
-
-    def __init__(
+    def _transcript(
         self,
-        name: str,
-        engine: Engine,
-        words: Sequence[str],
-        tokens: Mapping[str, int],
-        frame_s: float,
-        vocabulary: Optional[frozenset[str]],
-        analyses: Optional[Analyses],
-    ) -> None:
-        self.name = name
-        self.engine = engine
-        self._words = words
-        self._tokens = tokens
-        self._frame_s = frame_s
-        self._vocabulary = vocabulary
-        self._subwords = analyses
-        self._pronunciations: dict[str, list[tuple[int, ...]]] = {}
-        self._analyses: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = {}
-
-    @classmethod
-    def read(cls, recogniser: Recogniser, language: str) -> _Language:
-        from uyir.decode.graph import Graph
-        from uyir.lexicon.symbols import Symbols
-
-        folder = recogniser.graphs / language
-        if language not in recogniser._model.config.languages or not folder.is_dir():
-            there = ", ".join(recogniser.languages) or "none"
-            raise ModelError(f"{recogniser.folder}: no {language!r} in this model; it has {there}")
-        for name in ("words.txt", "HLG.safetensors", "meta.json"):
-            if not (folder / name).is_file():
-                raise ModelError(f"{folder / name}: missing from the model folder")
-        meta = _read_json(folder / "meta.json")
-        normaliser = meta.get("normaliser", NORMALISER_VERSION)
-        if str(normaliser) != NORMALISER_VERSION:
-            raise ModelError(
-                f"{folder / 'meta.json'}: made with normaliser {normaliser}, this is "
-                f"{NORMALISER_VERSION}: build the graph again"
-            )
-        words = Symbols.read(folder / "words.txt")
-        graph = Graph.load(
-            folder / "HLG.safetensors",
-            tokens=recogniser.folder / "tokens.txt",
-            words=folder / "words.txt",
-        )
-        if graph.num_tokens != len(recogniser._tokens):
-            raise GraphError(
-                f"{folder / 'HLG.safetensors'}: {graph.num_tokens} tokens, the network has "
-                f"{len(recogniser._tokens)}"
-            )
-        options = recogniser.options
-        if recogniser.tuned and "acoustic_scale" in meta:
-            options = replace(options, acoustic_scale=meta["acoustic_scale"])
-        engine = create(recogniser.engine, graph, options, device=recogniser.device)
-        frontend = recogniser._model.config.frontend
-        return cls(
-            language,
-            engine,
-            list(words),
-            {token: i for i, token in enumerate(recogniser._tokens)},
-            # The network's subsampling: four feature frames become one.
-            4 * frontend.frame_shift / frontend.sample_rate,
-            read_vocabulary(folder),
-            read_subwords(folder),
+        *,
+        source: Source,
+        language: str,
+        segments: tuple[Segment, ...],
+        duration: float,
+        rtf: float,
+        final: bool,
+        error: Optional[str],
+    ) -> Transcript:
+        return Transcript(
+            source=str(source.entry.path) if source.entry is not None else source.name,
+            language=language,
+            segments=tuple(moved(segment, source.start) for segment in segments),
+            duration=round(duration, 4),
+            engine=self.engine,
+            model=self.folder.name,
+            rtf=rtf,
+            final=final,
+            error=error,
+            id=source.id,
         )
 
-    def segment(self, part: Stretch, hypotheses: Sequence[Hypothesis]) -> Segment:
-        """The best hypothesis as words with times, the others as texts."""
-        best = hypotheses[0]
-        begin, end = part.begin / SAMPLE_RATE, part.end / SAMPLE_RATE
-        words = self._spoken(best, begin, end)
-        alternatives = tuple(
-            Alternative(
-                " ".join(self._join([h.subwords[p] for p in group]) for group in self._grouped(h)),
-                round(h.score, 3),
-            )
-            for h in hypotheses
-        )
-        return Segment(
-            start=words[0].start if words else round(begin, 3),
-            end=words[-1].end if words else round(end, 3),
-            text=" ".join(word.word for word in words),
-            words=words,
-            confidence=_mean(word.confidence for word in words),
-            final=best.final,
-            alternatives=alternatives if len(alternatives) > 1 else (),
-        )
 
-    def _grouped(self, hypothesis: Hypothesis) -> list[list[int]]:
-        """The positions of each word's subwords, orphans kept as `grammar.join` keeps them.
+def _out_of_memory(error: BaseException) -> bool:
+    import torch
 
-        Symbols in angle brackets are sounds, not words.
-        """
-        groups: list[list[int]] = []
-        inside = False
-        for position, number in enumerate(hypothesis.subwords):
-            marked = self._words[number]
-            if marked.startswith("<"):
-                inside = False
-                continue
-            if inside and not opens(marked):
-                groups[-1].append(position)
-            else:
-                groups.append([position])
-            inside = not closes(marked)
-        return groups
-
-    def _join(self, numbers: Sequence[int]) -> str:
-        marked = [self._words[number] for number in numbers]
-        try:
-            return join(marked, self.name)
-        except ScriptError:  # an orphan that no letter can begin with; nothing heard is lost
-            return "".join(map(bare, marked))
-
-    def _spoken(self, best: Hypothesis, begin: float, end: float) -> tuple[SpokenWord, ...]:
-        groups = self._grouped(best)
-        texts = [self._join([best.subwords[p] for p in group]) for group in groups]
-        spans = spans_by_pronunciation(best.runs, [self._pronounced(text) for text in texts])
-        out = []
-        for index, (group, text) in enumerate(zip(groups, texts)):
-            marked = tuple(self._words[best.subwords[p]] for p in group)
-            if spans is not None and spans[index][0] < spans[index][1]:
-                cuts = self._cuts(best, group, marked, spans[index])
-            else:
-                cuts = [*(best.times[p] for p in group), best.ends[group[-1]]]
-            subwords = tuple(
-                SpokenSubword(
-                    bare(piece),
-                    piece,
-                    category,
-                    gloss,
-                    self._seconds(cuts[i], begin, end),
-                    self._seconds(cuts[i + 1], begin, end),
-                    round(best.confidences[p], 3),
-                )
-                for i, (p, piece, (category, gloss)) in enumerate(
-                    zip(group, marked, self._analysed(text, marked))
-                )
-            )
-            out.append(
-                SpokenWord(
-                    text,
-                    self._seconds(cuts[0], begin, end),
-                    self._seconds(cuts[-1], begin, end),
-                    round(_mean(best.confidences[p] for p in group), 3),
-                    None if self._vocabulary is None else text not in self._vocabulary,
-                    subwords,
-                )
-            )
-        return tuple(out)
-
-    def _cuts(
-        self, best: Hypothesis, group: Sequence[int], marked: Sequence[str], span: tuple[int, int]
-    ) -> list[int]:
-        """The frames between the subwords of a word that covers these runs, and its ends.
-
-        A label comes out with some token of its subword, at the latest its last. So a seam lies
-        between two labels' tokens; where exactly is told by how many phones the pieces before it have.
-        """
-        runs = best.runs[span[0] : span[1]]
-        begins = [run.begin for run in runs]
-        cuts, spoken = [begins[0]], 0
-        for i, (here, there) in enumerate(zip(group, group[1:])):
-            low = bisect_right(begins, best.times[here])
-            high = max(low, bisect_right(begins, best.times[there]) - 1)
-            spoken += self._phones(marked[i])
-            at = min(max(spoken, low), high, len(runs) - 1)
-            cuts.append(max(cuts[-1], begins[at]))
-        return [*cuts, runs[-1].end]
-
-    def _phones(self, marked: str) -> int:
-        """About how many phones a piece has: seams may make one of two."""
-        found = self._pronounced(bare(marked))
-        return len(found[0]) if found else len(bare(marked))
-
-    def _seconds(self, frame: int, begin: float, end: float) -> float:
-        return round(min(begin + frame * self._frame_s, end), 3)
-
-    def _pronounced(self, word: str) -> list[tuple[int, ...]]:
-        """The token sequences a word may be spoken as; none if the rules do not know it."""
-        from uyir.lexicon.g2p import load_g2p
-
-        if word not in self._pronunciations:
-            try:
-                found = load_g2p(self.name).pronounce(word)
-            except ScriptError:
-                found = []
-            self._pronunciations[word] = [
-                tuple(self._tokens[phone] for phone in pronunciation.phones)
-                for pronunciation in found
-                if all(phone in self._tokens for phone in pronunciation.phones)
-            ]
-        return self._pronunciations[word]
-
-    def _analysed(self, word: str, marked: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
-        """Category and gloss of each subword, from the model's table or by the segmenter.
-
-        Where the latter cuts the word differently, the root's category still says what kind of word
-        it is.
-        """
-        if self._subwords is not None:
-            return tuple(self._subwords.get(piece, ("other", "")) for piece in marked)
-        from uyir.grammar.segment import load_segmenter
-
-        if marked not in self._analyses:
-            try:
-                analysis = load_segmenter(self.name).segment(word)
-            except ScriptError:
-                self._analyses[marked] = tuple(("other", "") for _ in marked)
-            else:
-                known = {piece.marked: piece for piece in analysis.subwords}
-                self._analyses[marked] = tuple(
-                    (known[piece].category, known[piece].gloss)
-                    if piece in known
-                    else (analysis.category, "")
-                    for piece in marked
-                )
-        return self._analyses[marked]
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        return True
+    text = str(error).lower()
+    return "out of memory" in text or "can't allocate memory" in text
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{path}: not JSON: {error}") from None
-    if not isinstance(values, dict):
-        raise ModelError(f"{path}: want a JSON object")
-    return values
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path}: {error}") from None
+    return values if isinstance(values, dict) else {}
 
 
-def _mean(values: Iterable[float]) -> float:
-    """Geometric mean, rounded as confidences are written; 0 for none."""
-    several = list(values)
-    if not several or min(several) <= 0.0:
-        return 0.0
-    return round(math.exp(sum(map(math.log, several)) / len(several)), 3)
+def _in_groups(sources: Iterable[Source]) -> Iterator[list[tuple[int, Source]]]:
+    """Sources with their numbers in groups of at least `GROUP_S`, as they come."""
+    group: list[tuple[int, Source]] = []
+    held = 0.0
+    for number, source in enumerate(sources):
+        group.append((number, source))
+        held += source.duration()
+        if held >= GROUP_S:
+            yield group
+            group, held = [], 0.0
+    if group:
+        yield group

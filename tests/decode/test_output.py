@@ -1,22 +1,16 @@
 from __future__ import annotations
 
+import html
 import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
-from uyir.decode.output import (
-    WRITERS,
-    cues_of,
-    find_inputs,
-    utterance_id,
-    write_atomically,
-    write_outputs,
-)
-from uyir.decode.transcribe import Segment, SpokenSubword, SpokenWord, Transcript
-from uyir.errors import DataError
+from uyir.decode.output import WRITERS, Style, cues_of, utterance_id, writers
+from uyir.decode.transcript import Segment, SpokenSubword, SpokenWord, Transcript
 
 
 def word(text, start, end):
@@ -67,6 +61,7 @@ def test_an_empty_transcript_is_written_in_every_format():
     assert have["trn"] == "(day_1)\n"
     found = json.loads(have["json"])
     assert found["no_speech"] is True and found["words"] == []
+    assert "xmax = 4000.0000" in have["textgrid"]
 
 
 def test_json_says_nothing_of_the_clock():
@@ -118,38 +113,82 @@ def test_cues_break_at_pauses_and_never_overlap_or_run_long():
     assert " ".join(text for *_, text in cues) == " ".join(w.word for w in words)
 
 
-def test_names_never_collide(tmp_path):
-    for name in ("a.wav", "a.flac", "b.wav", "deep/a.wav", "deep/notes.txt"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        (tmp_path / name).write_bytes(b"")
-    inputs, problems = find_inputs([str(tmp_path), str(tmp_path / "b.wav"), "elsewhere/b.wav"])
-    assert not problems
-    names = [str(entry.output) for entry in inputs]
-    assert names == ["a.flac", "a.wav", "b.wav", "deep/a", "b.wav~2", "b.wav~3"]
+def test_style_narrows_subtitles_and_leaves_words_out():
+    words = [word(f"சொல்{i}", 0.5 * i, 0.5 * i + 0.4) for i in range(8)]
+    assert [len(text.split()) for *_, text in cues_of(transcript(words), Style(words=3))] == [
+        3,
+        3,
+        2,
+    ]
+    assert max(len(text) for *_, text in cues_of(transcript(words), Style(letters=12))) <= 12
+    assert "words" not in json.loads(writers(Style(times=False))["json"](TWO))
 
 
-def test_output_stays_inside_its_folder(tmp_path):
-    inputs, _ = find_inputs(["../../etc/x.wav", "/abs/y.wav"])
-    for entry in inputs:
-        for path in write_outputs(TWO, entry.output, tmp_path, ("txt",)):
-            assert tmp_path in path.resolve().parents
+def test_a_number_in_written_form_stays_in_one_subtitle():
+    first = replace(word("இருபத்து", 0.0, 0.5), written="25")
+    second = replace(word("ஐந்து", 1.5, 2.0), written="")
+    found = transcript([first, second, word("பேர்", 2.1, 2.5)])
+    assert [text for *_, text in cues_of(found)] == ["25 பேர்"]
+    assert WRITERS["trn"](found) == "இருபத்து ஐந்து பேர் (day_1)\n"
 
 
-def test_a_hollow_folder_is_a_problem(tmp_path):
-    inputs, problems = find_inputs([str(tmp_path)])
-    assert not inputs and "no recordings" in problems[0] and str(tmp_path) in problems[0]
+# --------------------------------------------------------------------------------------------------
+# Independent readers
 
 
-def test_writing_leaves_the_old_file_or_the_new_one(tmp_path, monkeypatch):
-    path = tmp_path / "deep" / "a.txt"
-    write_atomically(path, "old\n")
-    assert path.read_text() == "old\n"
+AWKWARD = transcript(
+    [word("<b>&amp;", 0.0, 0.0), word('"வந்தான்"', 0.0, 1.6), word("-->", 1.6, 1.7)],
+    [word("அவன்", 1.5, 2.0), word("ஆம்", 3661.25, 3661.5)],
+)
 
-    def broken(*_):
-        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.replace", broken)
-    with pytest.raises(DataError, match=r"a\.txt: cannot be written: No space left"):
-        write_atomically(path, "new\n")
-    assert path.read_text() == "old\n"
-    assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+@pytest.mark.parametrize("found", [TWO, AWKWARD], ids=["plain", "awkward"])
+def test_webvtt_reads_our_vtt_and_srt(tmp_path, found):
+    webvtt = pytest.importorskip("webvtt", reason="webvtt-py is not installed")
+    path = tmp_path / "a.vtt"
+    path.write_text(WRITERS["vtt"](found), encoding="utf-8")
+    cues = cues_of(found)
+    read = [(c.start_in_seconds, c.text) for c in webvtt.read(str(path))]
+    assert [html.unescape(text) for _, text in read] == [text for *_, text in cues]
+    assert [start for start, _ in read] == [int(start) for start, *_ in cues]
+    path = tmp_path / "a.srt"
+    path.write_text(WRITERS["srt"](found), encoding="utf-8")
+    assert len(webvtt.from_srt(str(path))) == len(cues)
+
+
+@pytest.mark.parametrize("found", [TWO, AWKWARD], ids=["plain", "awkward"])
+def test_pysubs2_reads_our_srt(found):
+    pysubs2 = pytest.importorskip("pysubs2", reason="pysubs2 is not installed")
+    subtitles = pysubs2.SSAFile.from_string(WRITERS["srt"](found), format_="srt")
+    cues = cues_of(found)
+    assert [(e.start, e.end) for e in subtitles] == [
+        (round(1000 * start), round(1000 * end)) for start, end, _ in cues
+    ]
+    if found is TWO:
+        assert [e.plaintext for e in subtitles] == [text for *_, text in cues]
+
+
+@pytest.mark.parametrize("found", [TWO, AWKWARD, transcript()], ids=["plain", "awkward", "empty"])
+def test_textgrid_readers_take_ours(tmp_path, found):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(WRITERS["textgrid"](found), encoding="utf-8")
+    texts = [w.word for w in found.words]
+    textgrid = pytest.importorskip("textgrid", reason="textgrid is not installed")
+    grid = textgrid.TextGrid.fromFile(str(path))
+    assert grid.getNames() == ["segments", "words", "subwords"]
+    assert [i.mark for i in grid.getFirst("words") if i.mark] == texts
+
+
+@pytest.mark.parametrize("found", [TWO, AWKWARD, transcript()], ids=["plain", "awkward", "empty"])
+def test_praatio_takes_our_textgrids(tmp_path, found):
+    path = tmp_path / "a.TextGrid"
+    path.write_text(WRITERS["textgrid"](found), encoding="utf-8")
+    pytest.importorskip("praatio", reason="praatio is not installed")
+    from praatio import textgrid
+
+    grid = textgrid.openTextgrid(str(path), includeEmptyIntervals=False, reportingMode="error")
+    assert grid.maxTimestamp == 4000.0
+    entries = grid.getTier("words").entries
+    assert [entry.label for entry in entries] == [w.word for w in found.words]
+    for entry, spoken in zip(entries, found.words):
+        assert entry.start == pytest.approx(spoken.start, abs=0.2)

@@ -1,0 +1,161 @@
+"""What is done, so that a run that was interrupted is taken up where it was.
+
+In the output folder stands ``.uyir.jsonl`` (with ``--shard`` one a shard): JSON Lines, appended to as
+recordings are written, and put in order when a run ends, so that its bytes depend on the outputs alone.
+
+- ``{"output", "source", "made", "files": {format: sha256}}``: a recording is done in these formats;
+  ``source`` is the SHA-256 of its bytes, ``made`` that of model, options and versions.
+- ``{"plan": sha256}``: here a run over a list of recordings began. Batches are formed from all that was
+  not done before this line: a run that takes up this one forms the same, and comes to the same bytes.
+
+A recording is done in a format if its line says so with the hash of what the recording is now and of
+how it would be made now, and the file is there. A file that someone has changed since is left alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Optional
+
+from uyir.errors import DataError
+
+NAME = ".uyir{part}.jsonl"
+
+
+@dataclass
+class Record:
+    """What a journal says of one output. ``before``: whether it was done before the last plan."""
+
+    source: str
+    made: str
+    files: dict[str, str] = field(default_factory=dict)
+    before: bool = False
+
+
+class Journal:
+    """The journal of an output folder, open for this run alone.
+
+    ``part`` names the shard. Lines of other shards are read, too. Raises `DataError` where another
+    run has it open, or it cannot be written.
+    """
+
+    def __init__(self, folder: Path, part: str = "") -> None:
+        self.folder = folder
+        self.path = folder / NAME.format(part=part)
+        self.records: dict[str, Record] = {}
+        self.plan: Optional[str] = None
+        self._file: Optional[IO[bytes]] = None
+        try:
+            self._file = self.path.open("ab+")
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror or error}", self.path) from None
+        self._lock()
+        for other in sorted(folder.glob(NAME.format(part="*"))):
+            if other != self.path:
+                self._read(other)
+        self.plan = None
+        self._own = set(self._read(self.path))
+        if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
+            self._append_bytes(b"\n")
+
+    def _lock(self) -> None:
+        try:
+            import fcntl
+        except ImportError:  # not on this system; two runs at once are the user's affair there
+            return
+        assert self._file is not None
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DataError("another run is writing to this folder", self.path) from None
+
+    def _read(self, path: Path) -> list[str]:
+        outputs = []
+        try:
+            lines = path.read_bytes().split(b"\n")
+        except OSError as error:
+            raise DataError(str(error.strerror or error), path) from None
+        for line in lines:
+            # The last line of a killed run may be cut: what it said is not done.
+            with contextlib.suppress(ValueError, KeyError, TypeError, AttributeError):
+                row = json.loads(line)
+                if "plan" in row:
+                    self.plan = str(row["plan"])
+                    for record in self.records.values():
+                        record.before = True
+                else:
+                    files = {str(k): str(v) for k, v in row["files"].items()}
+                    self._add(str(row["output"]), str(row["source"]), str(row["made"]), files)
+                    outputs.append(str(row["output"]))
+        return outputs
+
+    def _add(self, output: str, source: str, made: str, files: dict[str, str]) -> None:
+        known = self.records.get(output)
+        if known is not None and (known.source, known.made) == (source, made):
+            known.files.update(files)  # formats of an earlier run stay done
+            known.before = False
+        else:
+            self.records[output] = Record(source, made, files)
+
+    def begin(self, plan: str) -> bool:
+        """Begin a run over a plan; returns whether it takes up the one that the journal ends with."""
+        if plan == self.plan:
+            return True
+        self._append({"plan": plan})
+        for record in self.records.values():
+            record.before = True
+        return False
+
+    def done(self, output: str, source: str, made: str, files: dict[str, str]) -> None:
+        """Say that a recording is done; called after its files are there."""
+        self._append({"output": output, "source": source, "made": made, "files": files})
+        self._add(output, source, made, files)
+        self._own.add(output)
+
+    def _append(self, row: dict[str, Any]) -> None:
+        self._append_bytes(_line(row))
+
+    def _append_bytes(self, data: bytes) -> None:
+        assert self._file is not None
+        try:
+            self._file.write(data)
+            self._file.flush()
+        except OSError as error:
+            raise DataError(f"cannot be written: {error.strerror or error}", self.path) from None
+
+    def tidy(self) -> bytes:
+        """This journal in order and without plans: what stands there when all is done."""
+        rows = []
+        for output in sorted(self._own):
+            record = self.records[output]
+            files = dict(sorted(record.files.items()))
+            rows.append(
+                {"output": output, "source": record.source, "made": record.made, "files": files}
+            )
+        return b"".join(map(_line, rows))
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _line(row: dict[str, Any]) -> bytes:
+    return json.dumps(row, ensure_ascii=True).encode("ascii") + b"\n"
+
+
+def plan_of(names: Sequence[str], durations: Sequence[float], made: str) -> str:
+    """SHA-256 of what batches depend on: which recordings, how long, made how."""
+    digest = hashlib.sha256(made.encode())
+    for name, duration in zip(names, durations):
+        digest.update(f"\n{name!r} {duration:.4f}".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()

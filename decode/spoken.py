@@ -1,0 +1,312 @@
+"""From what a search found to words: subwords joined, with times, confidence, category and gloss."""
+
+from __future__ import annotations
+
+import json
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional
+
+from uyir.decode.calibration import Calibration
+from uyir.decode.engines import Engine, create
+from uyir.decode.hypothesis import FloatArray, Hypothesis, Run, spans_by_pronunciation
+from uyir.decode.pauses import Stretch
+from uyir.decode.tables import Analyses, read_subwords, read_vocabulary
+from uyir.decode.transcript import (
+    Alternative,
+    Segment,
+    SpokenSubword,
+    SpokenWord,
+    mean_confidence,
+)
+from uyir.errors import GraphError, ModelError, ScriptError
+from uyir.grammar.join import bare, closes, join, opens
+from uyir.grammar.script import NORMALISER_VERSION
+
+if TYPE_CHECKING:
+    from uyir.decode.transcribe import Recogniser
+
+SAMPLE_RATE = 16000
+
+
+class SpokenLanguage:
+    """What turns hypotheses of one language into words. Read one with `SpokenLanguage.read`."""
+
+    def __init__(
+        self,
+        name: str,
+        engine: Engine,
+        words: Sequence[str],
+        tokens: Mapping[str, int],
+        frame_s: float,
+        vocabulary: Optional[frozenset[str]],
+        analyses: Optional[Analyses],
+        calibration: Optional[Calibration] = None,
+    ) -> None:
+        self.name = name
+        self._calibration = calibration
+        self.engine = engine
+        self._words = words
+        self._tokens = tokens
+        self._frame_s = frame_s
+        self._vocabulary = vocabulary
+        self._subwords = analyses
+        self._pronunciations: dict[str, list[tuple[int, ...]]] = {}
+        self._analyses: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = {}
+
+    @classmethod
+    def read(cls, recogniser: Recogniser, language: str) -> SpokenLanguage:
+        from uyir.decode.graph import Graph
+        from uyir.lexicon.symbols import Symbols
+
+        folder = recogniser.graphs / language
+        if language not in recogniser._model.config.languages or not folder.is_dir():
+            there = ", ".join(recogniser.languages) or "none"
+            raise ModelError(f"{recogniser.folder}: no {language!r} in this model; it has {there}")
+        for name in ("words.txt", "HLG.safetensors", "meta.json"):
+            if not (folder / name).is_file():
+                raise ModelError(f"{folder / name}: missing from the model folder")
+        meta = _read_json(folder / "meta.json")
+        normaliser = meta.get("normaliser", NORMALISER_VERSION)
+        if str(normaliser) != NORMALISER_VERSION:
+            raise ModelError(
+                f"{folder / 'meta.json'}: made with normaliser {normaliser}, this is "
+                f"{NORMALISER_VERSION}: build the graph again"
+            )
+        words = Symbols.read(folder / "words.txt")
+        graph = Graph.load(
+            folder / "HLG.safetensors",
+            tokens=recogniser.folder / "tokens.txt",
+            words=folder / "words.txt",
+        )
+        if graph.num_tokens != len(recogniser._tokens):
+            raise GraphError(
+                f"{folder / 'HLG.safetensors'}: {graph.num_tokens} tokens, the network has "
+                f"{len(recogniser._tokens)}"
+            )
+        options = recogniser.search_options
+        if recogniser.tuned and "acoustic_scale" in meta:
+            options = replace(options, acoustic_scale=meta["acoustic_scale"])
+        engine = create(recogniser.engine, graph, options, device=recogniser.device)
+        frontend = recogniser._model.config.frontend
+        return cls(
+            language,
+            engine,
+            list(words),
+            {token: i for i, token in enumerate(recogniser._tokens)},
+            # The network's subsampling: four feature frames become one.
+            4 * frontend.frame_shift / frontend.sample_rate,
+            read_vocabulary(folder),
+            read_subwords(folder),
+            recogniser.calibration,
+        )
+
+    def segment(
+        self,
+        part: Stretch,
+        hypotheses: Sequence[Hypothesis],
+        log_probs: Optional[FloatArray] = None,
+        keep: Optional[int] = None,
+    ) -> Segment:
+        """The best hypothesis as words with times, the others (``keep`` in all) as texts.
+
+        With the stretch's ``log_probs`` (T, C) and the model's calibration a word's confidence is how
+        often such a word is right; without, the mean of its subwords'.
+        """
+        best = hypotheses[0]
+        begin, end = part.begin / SAMPLE_RATE, part.end / SAMPLE_RATE
+        words = self._spoken(best, begin, end, log_probs)
+        alternatives = tuple(
+            Alternative(
+                " ".join(self._join([h.subwords[p] for p in group]) for group in self._grouped(h)),
+                round(h.score, 3),
+            )
+            for h in hypotheses[:keep]
+        )
+        return Segment(
+            start=words[0].start if words else round(begin, 3),
+            end=words[-1].end if words else round(end, 3),
+            text=" ".join(word.word for word in words),
+            words=words,
+            confidence=mean_confidence(word.confidence for word in words),
+            final=best.final,
+            alternatives=alternatives if len(alternatives) > 1 else (),
+        )
+
+    def _grouped(self, hypothesis: Hypothesis) -> list[list[int]]:
+        """The positions of each word's subwords, orphans kept as `grammar.join` keeps them.
+
+        Symbols in angle brackets are sounds, not words.
+        """
+        groups: list[list[int]] = []
+        inside = False
+        for position, number in enumerate(hypothesis.subwords):
+            marked = self._words[number]
+            if marked.startswith("<"):
+                inside = False
+                continue
+            if inside and not opens(marked):
+                groups[-1].append(position)
+            else:
+                groups.append([position])
+            inside = not closes(marked)
+        return groups
+
+    def _join(self, numbers: Sequence[int]) -> str:
+        marked = [self._words[number] for number in numbers]
+        try:
+            return join(marked, self.name)
+        except ScriptError:  # an orphan that no letter can begin with; nothing heard is lost
+            return "".join(map(bare, marked))
+
+    def _spoken(
+        self, best: Hypothesis, begin: float, end: float, log_probs: Optional[FloatArray]
+    ) -> tuple[SpokenWord, ...]:
+        groups = self._grouped(best)
+        texts = [self._join([best.subwords[p] for p in group]) for group in groups]
+        spans = spans_by_pronunciation(best.runs, [self._pronounced(text) for text in texts])
+        out = []
+        for index, (group, text) in enumerate(zip(groups, texts)):
+            marked = tuple(self._words[best.subwords[p]] for p in group)
+            if spans is not None and spans[index][0] < spans[index][1]:
+                cuts = self._cuts(best, group, marked, spans[index])
+            else:
+                cuts = [*(best.times[p] for p in group), best.ends[group[-1]]]
+            subwords = tuple(
+                SpokenSubword(
+                    bare(piece),
+                    piece,
+                    category,
+                    gloss,
+                    self._seconds(cuts[i], begin, end),
+                    self._seconds(cuts[i + 1], begin, end),
+                    round(best.confidences[p], 3),
+                )
+                for i, (p, piece, (category, gloss)) in enumerate(
+                    zip(group, marked, self._analysed(text, marked))
+                )
+            )
+            out.append(
+                SpokenWord(
+                    text,
+                    self._seconds(cuts[0], begin, end),
+                    self._seconds(cuts[-1], begin, end),
+                    self._confidence(best, group, cuts, log_probs),
+                    None if self._vocabulary is None else text not in self._vocabulary,
+                    subwords,
+                )
+            )
+        return tuple(out)
+
+    def _confidence(
+        self,
+        best: Hypothesis,
+        group: Sequence[int],
+        cuts: Sequence[int],
+        log_probs: Optional[FloatArray],
+    ) -> float:
+        """How likely a word is right. ``cuts``: the frames where its pieces begin, and its end."""
+        if self._calibration is None or log_probs is None:
+            return mean_confidence(best.confidences[p] for p in group)
+        return self._calibration.confidence(
+            min(best.confidences[p] for p in group), heard(best.runs, cuts, log_probs)
+        )
+
+    def _cuts(
+        self, best: Hypothesis, group: Sequence[int], marked: Sequence[str], span: tuple[int, int]
+    ) -> list[int]:
+        """The frames between the subwords of a word that covers these runs, and its ends.
+
+        A label comes out with some token of its subword, at the latest its last. So a seam lies
+        between two labels' tokens; where exactly is told by how many phones the pieces before it have.
+        """
+        runs = best.runs[span[0] : span[1]]
+        begins = [run.begin for run in runs]
+        cuts, spoken = [begins[0]], 0
+        for i, (here, there) in enumerate(zip(group, group[1:])):
+            low = bisect_right(begins, best.times[here])
+            high = max(low, bisect_right(begins, best.times[there]) - 1)
+            spoken += self._phones(marked[i])
+            at = min(max(spoken, low), high, len(runs) - 1)
+            cuts.append(max(cuts[-1], begins[at]))
+        return [*cuts, runs[-1].end]
+
+    def _phones(self, marked: str) -> int:
+        """About how many phones a piece has: seams may make one of two."""
+        found = self._pronounced(bare(marked))
+        return len(found[0]) if found else len(bare(marked))
+
+    def _seconds(self, frame: int, begin: float, end: float) -> float:
+        return round(min(begin + frame * self._frame_s, end), 3)
+
+    def _pronounced(self, word: str) -> list[tuple[int, ...]]:
+        """The token sequences a word may be spoken as; none if the rules do not know it."""
+        from uyir.lexicon.g2p import load_g2p
+
+        if word not in self._pronunciations:
+            try:
+                found = load_g2p(self.name).pronounce(word)
+            except ScriptError:
+                found = []
+            self._pronunciations[word] = [
+                tuple(self._tokens[phone] for phone in pronunciation.phones)
+                for pronunciation in found
+                if all(phone in self._tokens for phone in pronunciation.phones)
+            ]
+        return self._pronunciations[word]
+
+    def _analysed(self, word: str, marked: tuple[str, ...]) -> tuple[tuple[str, str], ...]:
+        """Category and gloss of each subword, from the model's table or by the segmenter.
+
+        Where the latter cuts the word differently, the root's category still says what kind of word
+        it is.
+        """
+        if self._subwords is not None:
+            return tuple(self._subwords.get(piece, ("other", "")) for piece in marked)
+        from uyir.grammar.segment import load_segmenter
+
+        if marked not in self._analyses:
+            try:
+                analysis = load_segmenter(self.name).segment(word)
+            except ScriptError:
+                self._analyses[marked] = tuple(("other", "") for _ in marked)
+            else:
+                known = {piece.marked: piece for piece in analysis.subwords}
+                self._analyses[marked] = tuple(
+                    (known[piece].category, known[piece].gloss)
+                    if piece in known
+                    else (analysis.category, "")
+                    for piece in marked
+                )
+        return self._analyses[marked]
+
+
+def heard(runs: Sequence[Run], cuts: Sequence[int], log_probs: FloatArray) -> float:
+    """How surely the sounds of a word were heard, in [0, 1]: of its pieces the worst one's mean.
+
+    A piece's is the geometric mean, over its tokens, of the network's highest probability of the token
+    within its run. ``cuts``: the frames where pieces begin, and the end of the last.
+    """
+    worst = 0.0
+    for begin, end in zip(cuts, cuts[1:]):
+        peaks = [
+            float(log_probs[run.begin : run.end, run.token].max())
+            for run in runs
+            if begin <= run.begin < max(end, begin + 1)
+        ]
+        if peaks:
+            worst = min(worst, sum(peaks) / len(peaks))
+    return math.exp(worst)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{path}: not JSON: {error}") from None
+    if not isinstance(values, dict):
+        raise ModelError(f"{path}: want a JSON object")
+    return values
