@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Union
+from typing import Any, Optional, Union
 
 import torch
 
@@ -76,8 +76,12 @@ def save_model(
     model: CtcModel,
     tokens: Union[list[str], tuple[str, ...]],
     weights: str = "int8",
+    graphs: Optional[str] = None,
 ) -> None:
-    """Write a model folder; `tokens[i]` is the name of output i. The folder may exist."""
+    """Write a model folder; `tokens[i]` is the name of output i. The folder may exist.
+
+    `graphs` names the model, beside this folder or bundled, whose graphs it shares.
+    """
     from safetensors.torch import save
 
     if len(tokens) != model.config.tokens:
@@ -92,6 +96,8 @@ def save_model(
         # Not save_file, which makes a file that nobody but its owner may read.
         (folder / f"{name}.safetensors").write_bytes(save(part))
     config = {"format": FORMAT_VERSION, "weights": weights, "model": model.config.to_dict()}
+    if graphs is not None:
+        config["graphs"] = graphs
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     lines = "".join(f"{token} {number}\n" for number, token in enumerate(tokens))
     (folder / "tokens.txt").write_text(lines, encoding="utf-8")

@@ -7,6 +7,7 @@ and plain values, read back with `weights_only`.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -414,12 +415,21 @@ class Trainer:
         model.load_state_dict(merge_adapters({**self.model.state_dict(), **self.average}))
         return model.eval()
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Greedy token error rate a language on the dev list, with the averaged weights."""
         if not self.dev:
             return {}
-        model = self.averaged_model()
+        rates, loss = self.measure(self.averaged_model())
+        self._log(
+            step=self.progress.step,
+            dev_loss=round(loss, 4),
+            **{f"dev_{name}": round(rate, 4) for name, rate in rates.items()},
+        )
+        return rates
+
+    @torch.no_grad()
+    def measure(self, model: CtcModel) -> tuple[dict[str, float], float]:
+        """Greedy token error rate a language, and the mean loss, of a model on the dev list."""
         loader = self._make_loader(self.dev, 0.0)
         batches = bucketed_batches(self.dev, self.config.batch_seconds, 0)
         errors = dict.fromkeys(self.config.languages, 0)
@@ -437,18 +447,17 @@ class Trainer:
                 errors[language] += edit_distance(wanted[row, :length].tolist(), tokens)
                 counts[language] += length
         rates = {name: errors[name] / n for name, n in counts.items() if n}
-        self._log(
-            step=self.progress.step,
-            dev_loss=round(sum(losses) / max(1, len(losses)), 4),
-            **{f"dev_{name}": round(rate, 4) for name, rate in rates.items()},
-        )
-        return rates
+        return rates, sum(losses) / max(1, len(losses))
 
     def _log(self, **values: Any) -> None:
         self.say("  ".join(f"{name} {value}" for name, value in values.items()))
-        self.output.mkdir(parents=True, exist_ok=True)
-        with (self.output / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        path = self.output / "log.jsonl"
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(values) + "\n")
+        except OSError as error:
+            raise DataError(f"the log cannot be written: {error.strerror or error}", path) from None
 
     def _report_unreadable(self) -> None:
         for name, reason in sorted(self.loader.unreadable.items())[:20]:
@@ -457,7 +466,6 @@ class Trainer:
 
     def _save(self) -> None:
         """Write ``checkpoint.pt`` whole or not at all: a kill leaves the one before."""
-        self.output.mkdir(parents=True, exist_ok=True)
         path = self.output / "checkpoint.pt"
         optimiser = self.optimiser.state_dict()
         state = {
@@ -473,10 +481,12 @@ class Trainer:
         }
         part = path.with_suffix(".part")
         try:
+            self.output.mkdir(parents=True, exist_ok=True)
             torch.save(state, part)
             os.replace(part, path)
         except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            part.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                part.unlink()
             raise DataError(f"the checkpoint cannot be written: {error}", path) from None
 
     def _resume(self) -> bool:

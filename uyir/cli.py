@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "lm": ("uyir.decode.graph_commands:lm", "Estimate and measure subword language models."),
     "graph": ("uyir.decode.graph_commands:graph", "Build HLG from a language model and a grammar."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
+    "adapt": ("uyir.adapt:adapt", "Adapt a model to some recordings of one's own."),
     "export": ("uyir.asr.commands:export", "Write a trained acoustic model as a model folder."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
 }
