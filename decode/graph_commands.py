@@ -278,7 +278,10 @@ def words(language: str, out: Path) -> None:
 @click.option(
     "--max_states", type=int, default=30_000_000, show_default=True, help="Stop above so many."
 )
-@click.option("--k2", "for_k2", is_flag=True, help="Write HLG.pt for k2, too (needs k2).")
+@click.option(
+    "--k2", "for_k2", is_flag=True, help="Write HLG.pt for k2, too, without epsilons (needs k2)."
+)
+@click.option("--openfst", is_flag=True, help="Write HLG.fst for OpenFst, too.")
 @json_option
 def graph(
     language: str,
@@ -296,14 +299,18 @@ def graph(
     max_memory: float,
     max_states: int,
     for_k2: bool,
+    openfst: bool,
     as_json: bool,
 ) -> None:
     """Build a decoding graph, H ∘ (L ∘ (SG ∩ LM)), into the folder given by --out.
 
     Writes HLG.safetensors, which needs neither Pynini nor pickle to be read, and meta.json with a
-    report: states, arcs, epsilons, bytes, peak memory, seconds.
+    report: states, arcs, epsilons, bytes, peak memory, seconds. Back-off epsilons are kept there (an
+    engine that can do with them searches the smaller graph); HLG.pt is the same graph without them.
     """
-    from uyir.decode.graph_build import Limits, build_files
+    from uyir.decode.graph import openfst_bytes
+    from uyir.decode.graph_build import build_files
+    from uyir.decode.graph_watch import Limits
 
     if (arpa is None) != no_lm:
         raise click.UsageError("give either --lm ARPA or --no-lm")
@@ -322,11 +329,17 @@ def graph(
         limits=Limits(max_states=max_states, max_memory=max_memory),
         say=_say,
     )
+    if openfst:
+        (out / "HLG.fst").write_bytes(openfst_bytes(built.arcs))
+        _say(f"{out / 'HLG.fst'}: {(out / 'HLG.fst').stat().st_size:,} bytes")
     if for_k2:
+        free = built.epsilon_free()
+        report.epsilon_free_states, report.epsilon_free_arcs = free.num_states, free.num_arcs
+        _say(f"without epsilons: {free.num_states:,} states, {free.num_arcs:,} arcs")
         try:
             import torch
 
-            torch.save(built.to_k2().as_dict(), out / "HLG.pt")
+            torch.save(free.to_k2().as_dict(), out / "HLG.pt")
         except ImportError as error:
             raise UyirError(f"HLG.pt was not written: k2 cannot be imported ({error})") from None
         _say(f"{out / 'HLG.pt'}: {(out / 'HLG.pt').stat().st_size:,} bytes")

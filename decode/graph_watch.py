@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import resource
 import time
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Callable
 
 from uyir.errors import GraphError
 
 Say = Callable[[str], None]
+#: GB of the machine's memory that a build never asks for.
+_RESERVE = 0.3
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,8 @@ class Report:
     hlg_states: int = 0
     hlg_arcs: int = 0
     splices: int = 0
+    epsilon_free_states: int = 0
+    epsilon_free_arcs: int = 0
     bytes: int = 0
     peak_memory_gb: float = 0.0
     seconds: float = 0.0
@@ -43,6 +50,21 @@ class Report:
 def memory_gb() -> float:
     """The process's greatest memory so far, in GB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+
+
+def available_gb() -> float:
+    """What the machine, or the control group that the process is in, has left, in GB."""
+    left = [math.inf]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                left.append(int(line.split()[1]) / (1 << 20))
+    with contextlib.suppress(OSError, ValueError):
+        group = Path("/sys/fs/cgroup")
+        most = int((group / "memory.max").read_text(encoding="ascii"))
+        used = int((group / "memory.current").read_text(encoding="ascii"))
+        left.append((most - used) / (1 << 30))
+    return min(left)
 
 
 class Watch:
@@ -73,6 +95,12 @@ class Watch:
                     f"{name} has {have:,} {what}, more than the limit of {most:,}: "
                     "prune the language model harder or raise the limit"
                 )
+        left = available_gb()
+        if ahead > left - _RESERVE:
+            raise GraphError(
+                f"{name} needs {ahead:.1f} GB more memory, and the machine has {left:.1f} GB left: "
+                "prune the language model harder"
+            )
         need = memory_gb() + ahead
         if need > limits.max_memory:
             raise GraphError(

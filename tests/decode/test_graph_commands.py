@@ -187,6 +187,26 @@ def test_graph_options_act(
     assert "GB" in capsys.readouterr().err
 
 
+def test_graph_for_openfst(folder: Path) -> None:
+    pynini = pytest.importorskip("pynini")
+    assert train(folder) == 0
+    assert graph(folder, "--lm", str(folder / "lm.arpa"), "--no-sg", "--openfst") == 0
+    fst = pynini.Fst.read(str(folder / "out" / "HLG.fst"))
+    built = Graph.load(folder / "out" / "HLG.safetensors")
+    assert fst.num_states() == built.num_states and fst.verify()
+    assert sum(fst.num_arcs(state) for state in fst.states()) == built.num_arcs
+
+
+def test_a_build_stops_before_the_machine_is_full(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert train(folder) == 0
+    monkeypatch.setattr("uyir.decode.graph_watch.available_gb", lambda: 0.2)
+    assert graph(folder, "--lm", str(folder / "lm.arpa"), "--no-sg") == 1
+    assert "the machine has 0.2 GB left: prune" in capsys.readouterr().err
+    assert not (folder / "out").exists()
+
+
 def test_graph_for_k2(folder: Path) -> None:
     pytest.importorskip("pynini")
     k2 = pytest.importorskip("k2")
