@@ -32,7 +32,7 @@ def categories_of(language: str) -> tuple[str, ...]:
 class _Parts(NamedTuple):
     """A word's root and affixes."""
 
-    root: tuple[str, str]  # category, gloss; the gloss of an unknown root is empty
+    root: str  # as its list has it, with its category; empty for an unknown root
     root_letters: str
     letters: str
     affixes: tuple[Subword, ...]
@@ -81,7 +81,7 @@ class Kinds:
             return "affix"
         ending = a.letters[len(a.root_letters) :]
         b = None
-        if letters[0] == a.letters[0] and a.root[1] and self._accepts(hyp):
+        if letters[0] == a.letters[0] and a.root and self._accepts(hyp):
             b = self._look(hyp)
         if b is not None and a.root == b.root:
             return "affix"  # another stem of the same root
@@ -126,7 +126,8 @@ class Kinds:
                 roots += 1
         letters = decompose(found.word, self._language)
         length = sum(len(decompose(piece.form, self._language)) for piece in pieces[:roots])
-        root = (pieces[0].category, pieces[0].gloss)
+        entry = self._segmenter.path(found.word)[0][1] if found.closed else None
+        root = f"{entry.category} {entry.form}" if entry is not None else ""
         return _Parts(root, letters[:length], letters, pieces[roots:])
 
 

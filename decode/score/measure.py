@@ -117,9 +117,11 @@ class Meter:
             run = steps[begin:end]
             deletions = sum(j is None for _, j in run)
             insertions = sum(i is None for i, _ in run)
-            if len(run) == deletions + insertions or not deletions + insertions:
-                out += run
-            elif deletions and insertions:  # sclite's costs only; left as they are
+            if (
+                len(run) == deletions + insertions
+                or not deletions + insertions
+                or (deletions and insertions)
+            ):
                 out += run
             else:
                 out += self._reorder(ref, hyp, run)

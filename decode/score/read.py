@@ -33,15 +33,32 @@ _FORM_OF = {
 ROLES = ("ref", "hyp")
 TEXT_COLUMNS = {
     "ref": ("text", "sentence", "transcript", "ref", "reference", "ref_text"),
-    "hyp": ("pred_text", "hyp", "hypothesis", "hyp_text", "prediction")
-    + ("text", "sentence", "transcript"),
+    "hyp": (
+        *("pred_text", "hyp", "hypothesis", "hyp_text", "prediction"),
+        *("text", "sentence", "transcript"),
+    ),
 }
 ID_COLUMNS = ("id", "utterance_id", "utt_id", "utterance", "utt", "name")
 #: Columns that name a recording: they say where the audio is, and the id where nothing else does.
 AUDIO_COLUMNS = ("audio_filepath", "audio", "source", "path", "file")
 #: Endings of recordings' names; `decode.output` has the same, which would load the network's library.
 RECORDINGS = frozenset(
-    ".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .au .caf .w64 .rf64 .sph".split()
+    [
+        ".wav",
+        ".flac",
+        ".ogg",
+        ".oga",
+        ".opus",
+        ".mp3",
+        ".aiff",
+        ".aif",
+        ".aifc",
+        ".au",
+        ".caf",
+        ".w64",
+        ".rf64",
+        ".sph",
+    ]
 )
 #: Other names for what tables are made by.
 ALIASES = {

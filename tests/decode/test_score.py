@@ -128,7 +128,22 @@ def sclite_counts(pairs, folder):
     for name, side in (("ref", 0), ("hyp", 1)):
         lines = [f"{pair[side]} (s_{i:04d})\n" for i, pair in enumerate(pairs)]
         (folder / f"{name}.trn").write_text("".join(lines), encoding="utf-8")
-    command = "-e utf-8 -s -r ref.trn trn -h hyp.trn trn -i spu_id -o pra stdout".split()
+    command = [
+        "-e",
+        "utf-8",
+        "-s",
+        "-r",
+        "ref.trn",
+        "trn",
+        "-h",
+        "hyp.trn",
+        "trn",
+        "-i",
+        "spu_id",
+        "-o",
+        "pra",
+        "stdout",
+    ]
     out = subprocess.run(
         [*sclite_program(), *command], cwd=folder, capture_output=True, check=True
     ).stdout.decode("utf-8", "replace")
@@ -183,10 +198,10 @@ def test_an_alignment_leaves_hits_where_they_are():
 
 def test_words_that_look_alike_stand_beside_each_other():
     meter = Meter()
-    row, counts = meter.count("அவன் வீட்டில் படித்தான்".split(), "அவன் படித்தாள்".split())
+    row, counts = meter.count(["அவன்", "வீட்டில்", "படித்தான்"], ["அவன்", "படித்தாள்"])
     assert counts[:4] == [3, 1, 1, 0]
     assert row.steps == ((1, None), (2, 1))
-    row, _ = meter.count("அவன் படித்தாள்".split(), "அவன் வீட்டில் படித்தான்".split())
+    row, _ = meter.count(["அவன்", "படித்தாள்"], ["அவன்", "வீட்டில்", "படித்தான்"])
     assert row.steps == ((None, 1), (1, 2))
 
 
