@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Optional, Union
 
 from uyir import LANGUAGES
+from uyir.asr.audio import AUDIO_SUFFIXES
 from uyir.errors import DataError
 from uyir.grammar.script import load_script
 
@@ -41,25 +42,6 @@ TEXT_COLUMNS = {
 ID_COLUMNS = ("id", "utterance_id", "utt_id", "utterance", "utt", "name")
 #: Columns that name a recording: they say where the audio is, and the id where nothing else does.
 AUDIO_COLUMNS = ("audio_filepath", "audio", "source", "path", "file")
-#: Endings of recordings' names; `decode.output` has the same, which would load the network's library.
-RECORDINGS = frozenset(
-    [
-        ".wav",
-        ".flac",
-        ".ogg",
-        ".oga",
-        ".opus",
-        ".mp3",
-        ".aiff",
-        ".aif",
-        ".aifc",
-        ".au",
-        ".caf",
-        ".w64",
-        ".rf64",
-        ".sph",
-    ]
-)
 #: Other names for what tables are made by.
 ALIASES = {
     "client_id": "speaker",
@@ -113,7 +95,7 @@ class Reading:
         if self.full_paths or "." not in name:
             return name
         path = Path(name)
-        return path.stem if path.suffix.lower() in RECORDINGS else name
+        return path.stem if path.suffix.lower() in AUDIO_SUFFIXES else name
 
 
 def read_texts(

@@ -14,6 +14,7 @@ from typing import Any, Optional, Union
 import numpy as np
 
 from uyir.decode.score import timed
+from uyir.decode.score.background import Background
 from uyir.decode.score.counts import Counts, Score
 from uyir.decode.score.groups import Group, group_by
 from uyir.decode.score.kinds import POSITIONS, Kinds, categories_of
@@ -38,6 +39,8 @@ from uyir.grammar.text import read_lines
 
 #: What becomes of an utterance that only one side has.
 MISSING = ("count", "skip", "error")
+#: With more distinct words than this they are segmented in a process of their own.
+_MANY_WORDS = 20_000
 
 
 @dataclass(frozen=True)
@@ -179,8 +182,12 @@ def score_texts(refs: Texts, hyps: Texts, options: Options) -> Report:
         for texts in (refs, hyps):
             notes += check_script(texts, options.language)
     raw, rows, meter, counts = _measure(pairs, options)
+    errors = _Errors(meter.words, rows)
+    by_kind = None
+    if options.grammar:
+        many = len(meter.words) > _MANY_WORDS
+        by_kind = Background(lambda: _by_kind(errors, options.language), apart=many)
     segmenter = load_segmenter(options.language) if options.grammar else None
-    kinds = Kinds(options.language, segmenter) if segmenter else None
     tolerance = Tolerance(options.language, segmenter, options.costs)
     words = meter.words
     utterances: list[Scored] = []
@@ -208,7 +215,6 @@ def score_texts(refs: Texts, hyps: Texts, options: Options) -> Report:
         utterances.append(Scored(item.id, row, tuple(found), meta, audio, hyp is not None))
     table = as_array(counts) if counts else np.zeros((0, 16), dtype=np.int64)
     groups, drawn, score = _grouped(table, utterances, options)
-    errors = _Errors(words, utterances)
     report = Report(
         options,
         refs.path,
@@ -227,8 +233,8 @@ def score_texts(refs: Texts, hyps: Texts, options: Options) -> Report:
         words=words,
         utterances=utterances,
     )
-    if kinds is not None:
-        report = replace(report, **_by_kind(errors, kinds, options.language))
+    if by_kind is not None:
+        report = replace(report, **by_kind.result())
     if options.vocabulary is not None:
         known = options.vocabulary
         tables = errors.by_class(
@@ -348,16 +354,15 @@ def _grouped(
 class _Errors:
     """The errors of all utterances by word number."""
 
-    def __init__(self, words: Sequence[str], utterances: Sequence[Scored]) -> None:
+    def __init__(self, words: Sequence[str], rows: Sequence[Row]) -> None:
         self.words = words
         self.units: Counter[int] = Counter()
         self.substitutions: Counter[tuple[int, int]] = Counter()
         self.deletions: Counter[int] = Counter()
         self.insertions: Counter[int] = Counter()
-        for item in utterances:
-            ref, hyp = item.row.ref, item.row.hyp
+        for ref, hyp, steps in rows:
             self.units.update(ref)
-            for i, j in item.row.steps:
+            for i, j in steps:
                 if i is None:
                     self.insertions[hyp[j or 0]] += 1
                 elif j is None:
@@ -388,8 +393,9 @@ class _Errors:
         return {name: Counts(*counts) for name, counts in found.items()}
 
 
-def _by_kind(errors: _Errors, kinds: Kinds, language: str) -> dict[str, Any]:
+def _by_kind(errors: _Errors, language: str) -> dict[str, Any]:
     words = errors.words
+    kinds = Kinds(language, load_segmenter(language))
     classed = {*errors.units, *errors.insertions}
     kinds.learn((words[n] for n in classed), {words[a] for a, _ in errors.substitutions})
     classes = {n: kinds.category(words[n]) for n in classed}

@@ -132,9 +132,14 @@ def chromium(folder, page, *flags):
     done = subprocess.run(
         [
             CHROMIUM,
-            *"--headless --no-sandbox --disable-gpu --disable-quic --no-first-run".split(),
-            *"--disable-background-networking --disable-component-update --disable-sync".split(),
-            *"--disable-dev-shm-usage --hide-scrollbars --virtual-time-budget=3000".split(),
+            *["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"],
+            *["--disable-background-networking", "--disable-component-update", "--disable-sync"],
+            *[
+                "--force-color-profile=srgb",
+                "--disable-dev-shm-usage",
+                "--hide-scrollbars",
+                "--virtual-time-budget=3000",
+            ],
             f"--user-data-dir={folder / 'profile'}",
             *flags,
             page.as_uri(),
@@ -196,7 +201,7 @@ def test_a_browser_shows_utterances_in_colour(tmp_path, language):
         assert all(f"<span>{word}</span>" in seen for word in ref.split())
     assert "1–2 of 2" in seen and seen.count('class="utterance"') == 2
     picture = tmp_path / "page.png"
-    chromium(tmp_path, path, "--window-size=900,1500", f"--screenshot={picture}")
+    chromium(tmp_path, path, "--window-size=1100,2400", f"--screenshot={picture}")
     colours = Counter(colour for row in pixels(picture) for colour in row)
     total = sum(colours.values())
     assert 0.6 < colours[b"\xff\xff\xff"] / total < 0.995

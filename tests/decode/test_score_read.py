@@ -7,7 +7,7 @@ import json
 import pytest
 
 from uyir.decode.score import Options, read_texts, read_vocabulary, score_files
-from uyir.decode.score.read import RECORDINGS, with_metadata
+from uyir.decode.score.read import with_metadata
 from uyir.errors import DataError
 
 TA = "அவன் நேற்று வீட்டில் படித்தான்"
@@ -235,8 +235,3 @@ def test_a_vocabulary_is_normalised_as_the_texts_are(tmp_path):
     assert read_vocabulary(path, "ta") == {"அவர்", "வந்தான்"}
     with pytest.raises(DataError, match="no word"):
         read_vocabulary(file(tmp_path, "e.txt", "\n"), "ta")
-
-
-def test_recordings_are_what_transcribe_takes():
-    output = pytest.importorskip("uyir.decode.output")
-    assert RECORDINGS == output.AUDIO_SUFFIXES
