@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Optional
 
@@ -15,14 +16,26 @@ from uyir.errors import UyirError
 @click.option(
     "--config", required=True, type=click.Path(path_type=Path), help="YAML file of the run."
 )
-@click.option("--device", help="cpu, cuda or cuda:N; by default a GPU where there is one.")
+@click.option("--device", help="cpu, cuda, cuda:N or auto, the default: a GPU where there is one.")
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path),
+    help="What relative paths in the configuration are relative to; by default its own folder.",
+)
+@click.option("--minutes", type=click.FloatRange(0, min_open=True), help="Instead of the YAML's.")
 @click.option(
     "--stop-after",
     type=float,
     metavar="SECONDS",
     help="Save and stop after so long; the same command goes on from there.",
 )
-def train(config: Path, device: Optional[str], stop_after: Optional[float]) -> None:
+def train(
+    config: Path,
+    device: Optional[str],
+    folder: Optional[Path],
+    minutes: Optional[float],
+    stop_after: Optional[float],
+) -> None:
     """Train an acoustic model, or go on with one that was stopped.
 
     The output folder gets checkpoint.pt and log.jsonl; `uyir export` makes a model of them.
@@ -31,9 +44,11 @@ def train(config: Path, device: Optional[str], stop_after: Optional[float]) -> N
     from uyir.asr.train import Trainer
 
     try:
-        outcome = Trainer(read_config(config), device, lambda line: click.echo(line, err=True)).run(
-            stop_after
-        )
+        values = read_config(config, folder)
+        if minutes is not None:
+            values = dataclasses.replace(values, minutes=minutes)
+        device = None if device == "auto" else device
+        outcome = Trainer(values, device, lambda line: click.echo(line, err=True)).run(stop_after)
     except UyirError as error:
         raise click.ClickException(str(error)) from None
     state = "finished" if outcome.finished else "not finished: run the same command again"
@@ -59,8 +74,14 @@ def train(config: Path, device: Optional[str], stop_after: Optional[float]) -> N
     show_default=True,
     help="With --pretrained: the fine-tuned share of each encoder weight; the rest is pretrained.",
 )
+@click.option("--graphs", help="Share the graphs of this model, beside FOLDER or bundled.")
 def export(
-    checkpoint: Path, folder: Path, weights: str, pretrained: tuple[Path, ...], tuned: float
+    checkpoint: Path,
+    folder: Path,
+    weights: str,
+    pretrained: tuple[Path, ...],
+    tuned: float,
+    graphs: Optional[str],
 ) -> None:
     """Write the averaged weights of CHECKPOINT as the model folder FOLDER."""
     from uyir.asr.train import export as write
@@ -68,7 +89,7 @@ def export(
     if tuned != 1.0 and not pretrained:
         raise click.UsageError("--tuned mixes with --pretrained, which is not given")
     try:
-        write(checkpoint, folder, weights, pretrained, tuned)
+        write(checkpoint, folder, weights, pretrained, tuned, graphs)
     except UyirError as error:
         raise click.ClickException(str(error)) from None
     size = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))

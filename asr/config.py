@@ -117,8 +117,11 @@ class TrainConfig:
             raise DataError(f"every manifest has a share, but they add up to {total:g}, want 1")
 
 
-def read_config(path: Union[str, Path]) -> TrainConfig:
-    """Read a training configuration; raises `DataError` naming the file and what is wrong."""
+def read_config(path: Union[str, Path], base: Optional[Path] = None) -> TrainConfig:
+    """Read a training configuration; raises `DataError` naming the file and what is wrong.
+
+    Relative paths in it are relative to `base`, by default its own folder.
+    """
     import yaml
 
     path = Path(path)
@@ -131,7 +134,7 @@ def read_config(path: Union[str, Path]) -> TrainConfig:
     if not isinstance(values, dict):
         raise DataError("want a mapping of settings", path)
     try:
-        return _config_from(values, path.parent)
+        return _config_from(values, path.parent if base is None else base)
     except DataError as error:
         raise DataError(str(error), path) from None
     except (TypeError, ValueError) as error:

@@ -560,6 +560,7 @@ def export(
     weights: str = "int8",
     pretrained: Sequence[Union[str, Path]] = (),
     tuned: float = 1.0,
+    graphs: Optional[str] = None,
 ) -> None:
     """Write a checkpoint's averaged weights as a model folder.
 
@@ -573,7 +574,7 @@ def export(
         from uyir.asr.whisper import encoder_state, mix_encoder, read_ctranslate2
 
         mix_encoder(model, encoder_state(read_ctranslate2(pretrained)), tuned)
-    save_model(folder, model, state["tokens"], weights)
+    save_model(folder, model, state["tokens"], weights, graphs)
 
 
 def _tokens(config: TrainConfig) -> tuple[str, ...]:

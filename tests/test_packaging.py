@@ -21,6 +21,7 @@ PACKAGES = {
     "uyir/decode": "decode",
     "uyir/grammar": "grammar",
     "uyir/lexicon": "lexicon",
+    "uyir/recipes": "recipes",
 }
 
 

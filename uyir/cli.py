@@ -34,9 +34,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "lm": ("uyir.decode.graph_commands:lm", "Estimate and measure subword language models."),
     "graph": ("uyir.decode.graph_commands:graph", "Build HLG from a language model and a grammar."),
+    "corpus": ("uyir.asr.corpus_commands:corpus", "Make manifests of corpora; convert them."),
+    "recipe": ("uyir.asr.corpus_commands:recipe", "Run a corpus's stages to a scored model."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
     "adapt": ("uyir.adapt:adapt", "Adapt a model to some recordings of one's own."),
     "export": ("uyir.asr.commands:export", "Write a trained acoustic model as a model folder."),
+    "bench": ("uyir.decode.engines.bench:bench", "Measure search engines side by side."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
 }
 
