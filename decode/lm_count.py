@@ -254,7 +254,8 @@ def cut_off(
         lefts = store.new(len(levels[n - 1]))  # how many different words stand before each
         more = np.zeros(sizes[n - 1], dtype=np.int64)
         missed = np.zeros(sizes[n - 1], dtype=np.int64)
-        kept_parts: list[tuple[Any, ...]] = []
+        none = np.empty(0, dtype=np.int64)
+        kept_parts: list[tuple[Any, ...]] = [(none, none, none, none.astype(bool))]
         for part in _stretches(len(level), stretch):
             key, lower, count = (np.asarray(x[part]) for x in (level.key, level.lower, level.count))
             history = key // size

@@ -124,9 +124,12 @@ def pronounce_subwords(
     """The pronunciations of one word given as its subwords (or as one piece), best first.
 
     The rules read the joined word; a user's entry for the word, or else for a subword of it, comes
-    first. Raises `ScriptError` for what is not well formed.
+    first. A vowel sign alone is read as its vowel. Raises `ScriptError` for what is not well formed.
     """
     g2p = load_g2p(language)
+    if len(marked) == 1:
+        # A vowel sign alone is read as its vowel.
+        marked = [load_script(language).signs.get(marked[0] or MARK, marked[0])]
     word = join(marked, language)
     if user is not None and word in user.words:
         made = [Pronunciation(e.phones, e.weight, (USER_RULE,)) for e in user.words[word]]

@@ -127,6 +127,12 @@ def test_hand_worked_bigram() -> None:
     )
 
 
+def test_sentences_shorter_than_the_order() -> None:
+    model = fit([["அ"]], order=5)
+    assert [len(order) for order in model.orders] == [4, 2, 1, 0, 0]
+    assert_sums_to_one(model)
+
+
 def test_discounts_follow_chen_and_goodman() -> None:
     counts = np.repeat([1, 2, 3, 4, 5], [40, 20, 12, 8, 5])
     y = 40 / (40 + 2 * 20)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +14,22 @@ from lexicon_samples import outputs, random_letters
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.join import mark
 from uyir.grammar.lists import read_table
+from uyir.grammar.morphotactics import Grammar
 from uyir.grammar.script import HIATUS, compose, decompose, load_script
 from uyir.grammar.segment import load_segmenter
-from uyir.lexicon.fst import phone_transducer
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.lexicon import build_letter_lexicon, build_phone_lexicon
 from uyir.lexicon.symbols import WORD_END, Symbols, tokens_table
 from uyir.lexicon.user import Entry, UserLexicon, pronounce_subwords
 
 LANGUAGES = ("ta", "kn")
+
+_path = Path(__file__).resolve().parents[2] / "benchmarks" / "seams.py"
+_spec = importlib.util.spec_from_file_location("seams", _path)
+assert _spec is not None and _spec.loader is not None
+seams: Any = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(seams)
+Along = seams.Along
 
 
 def cuts(letters: str, language: str, rng: random.Random) -> tuple[str, ...]:
@@ -48,40 +55,27 @@ def wellformed(language: str, count: int, seed: int, longest: int = 8) -> list[s
     return out
 
 
-class Along:
-    """Reads pronunciations from L along subwords: words -> letters -> phones."""
+def grown(language: str, count: int, seed: int) -> list[str]:
+    """Words made by random walks through the expanded grammar."""
+    segmenter = load_segmenter(language)
+    grammar = segmenter.grammar
+    rng = random.Random(seed)
+    out: list[str] = []
+    while len(out) < count:
+        state, letters = Grammar.START, ""
+        while state != Grammar.END and len(letters) < 40:
+            arc = rng.choice(grammar.arcs[state])
+            state, letters = arc.target, letters + arc.letters
+        if state == Grammar.END:
+            out.append(compose(letters, language))
+    return out
 
-    def __init__(self, table: Sequence[str], language: str, variants: bool = True, **more: Any):
-        import pynini
 
-        self.words = Symbols(["<eps>", *dict.fromkeys(table)])
-        self.tokens = tokens_table()
-        self.lexicon = build_letter_lexicon(self.words, language, more.get("user"))
-        fst = phone_transducer(
-            language,
-            self.lexicon.letters,
-            self.tokens,
-            variants=variants,
-            transparent=dict.fromkeys(self.lexicon.disambig, 0),
-            **more,
-        )
-        spelled = self.lexicon.fst.copy().invert().arcsort("olabel")
-        self.fst = spelled, fst.arcsort("ilabel")
-        self._compose = pynini.compose
-
-    def __call__(self, subwords: Sequence[str]) -> dict[tuple[str, ...], float]:
-        spelled, fst = self.fst
-        from lexicon_samples import acceptor
-
-        letters = self._compose(acceptor([self.words.id(s) for s in subwords]), spelled)
-        paths = self._compose(letters, fst).project("output").rmepsilon().paths()
-        found: dict[tuple[str, ...], float] = {}
-        while not paths.done():
-            key = tuple(self.tokens.symbol(i) for i in paths.olabels())
-            weight = round(float(str(paths.weight())), 3)
-            found[key] = min(weight, found.get(key, weight))
-            paths.next()
-        return found
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_segmentation_that_the_grammar_allows_sounds_like_the_word(language: str) -> None:
+    report = seams.check(language, grown(language, 60, seed=34))
+    assert report["pronunciations"] >= report["segmentations"] > 60
+    assert report["differing"] == 0, report["examples"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
