@@ -22,6 +22,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -36,6 +37,8 @@ from uyir.errors import DataError, UyirError
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 _SETTING = re.compile(r"\{(\w+)\}")
 _HASHED_BYTES = 64_000_000
+# Not -m: that would take a folder named uyir, where the user happens to be, for the package.
+_UYIR = "import sys; del sys.path[0]; from uyir.cli import main; sys.exit(main())"
 
 
 class StageError(UyirError):
@@ -121,7 +124,7 @@ def read_recipe(folder: Path, out: Path, settings: Mapping[str, str]) -> Recipe:
             for command in run:
                 words = [fill(word) for word in command]
                 if words[0] == "{uyir}":
-                    words[:1] = [sys.executable, "-m", "uyir"]
+                    words[:1] = [sys.executable, "-c", _UYIR]
                 commands.append(tuple(words))
             inputs = tuple(Path(fill(word)) for word in entry.get("inputs", ()))
             outputs = tuple(Path(fill(word)) for word in entry.get("outputs", ()))
@@ -168,11 +171,11 @@ def run_stages(
             say(f"stage {stage.name}: nothing changed, skipped")
             continue
         for command in stage.commands:
-            say(f"stage {stage.name}: {' '.join(command)}")
+            say(f"stage {stage.name}: {_shown(command)}")
             recipe.out.mkdir(parents=True, exist_ok=True)
             code = subprocess.run(command, stdin=subprocess.DEVNULL, check=False).returncode
             if code:
-                raise StageError(f"stage {stage.name}: exit code {code} of {' '.join(command)}")
+                raise StageError(f"stage {stage.name}: exit code {code} of {_shown(command)}")
         for path in stage.outputs:
             if not path.exists():
                 raise StageError(f"stage {stage.name} ended without its output {path}")
@@ -180,6 +183,12 @@ def run_stages(
         write_whole(mark, json.dumps({"hash": stage_hash(recipe, stage)}) + "\n")
         ran.append(stage.name)
     return ran
+
+
+def _shown(command: Sequence[str]) -> str:
+    if tuple(command[1:3]) == ("-c", _UYIR):
+        command = ("uyir", *command[3:])
+    return " ".join(shlex.quote(word) for word in command)
 
 
 def _read_mark(path: Path) -> Optional[str]:

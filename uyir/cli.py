@@ -38,6 +38,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "recipe": ("uyir.asr.corpus_commands:recipe", "Run a corpus's stages to a scored model."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
     "adapt": ("uyir.adapt:adapt", "Adapt a model to some recordings of one's own."),
+    "align": ("uyir.align:align", "Say when each phone, subword and word of a text was said."),
     "export": ("uyir.asr.commands:export", "Write a trained acoustic model as a model folder."),
     "bench": ("uyir.decode.engines.bench:bench", "Measure search engines side by side."),
     "doctor": ("uyir.doctor:doctor", "Say what is installed and what can run here, and why not."),
