@@ -37,8 +37,11 @@ def align_errors(ref: Sequence[int], hyp: Sequence[int], costs: str = "unit") ->
         return []
     if costs == "unit":
         return [
-            (i if tag != "insert" else None, j if tag != "delete" else None)
-            for tag, i, j in Levenshtein.editops(ref, hyp).as_list()
+            (
+                edit.src_pos if edit.tag != "insert" else None,
+                edit.dest_pos if edit.tag != "delete" else None,
+            )
+            for edit in Levenshtein.editops(ref, hyp)
         ]
     steps = _kaldialign(ref, hyp)
     # One error more weighs less than any difference of cost.
@@ -122,8 +125,8 @@ def count_letters(ref: str, hyp: str) -> tuple[int, int, int, int]:
     """Units, substitutions, deletions, insertions of the characters of two strings."""
     counts = [len(ref), 0, 0, 0]
     if ref != hyp:
-        for tag, _, _ in Levenshtein.editops(ref, hyp).as_list():
-            counts[_SLOT[tag]] += 1
+        for edit in Levenshtein.editops(ref, hyp):
+            counts[_SLOT[edit.tag]] += 1
     return counts[0], counts[1], counts[2], counts[3]
 
 

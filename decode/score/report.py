@@ -334,7 +334,8 @@ def _grouped(
         if column not in have:
             names = ", ".join(sorted(have)) or "none"
             raise DataError(f"no utterance has {column!r} to group by; there are {names}")
-    columns = [c for c in ("speaker", "duration") if c in have]
+    always: tuple[str, ...] = ("speaker", "duration")
+    columns = [c for c in always if c in have]
     columns += [c for c in dict.fromkeys(options.by) if c not in columns]
     groups = {column: group_by(column, metas, table) for column in columns}
     score = score_of(table.sum(axis=0).tolist(), len(table), int((table[:, 1:4].any(axis=1)).sum()))

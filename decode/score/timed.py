@@ -130,12 +130,12 @@ def read_into_segments(ctm: str, ctm_path: str, stm: str, stm_path: str, reading
         key = (word.file, word.channel)
         middle = word.begin + word.duration / 2
         at = bisect_right(begins.get(key, []), middle) - 1
-        segment = segments[key][at] if at >= 0 else None
-        if segment is not None and middle <= segment.end:
-            if _is_ignored(segment):
+        around = segments[key][at] if at >= 0 else None
+        if around is not None and middle <= around.end:
+            if _is_ignored(around):
                 ignored += 1
                 continue
-            name = segment.utterance.id
+            name = around.utterance.id
         else:
             name = f"{reading.id_of(word.file)}_{word.channel} outside of segments"
         found.setdefault(name, []).append(word)
@@ -144,7 +144,7 @@ def read_into_segments(ctm: str, ctm_path: str, stm: str, stm_path: str, reading
         for name, words in found.items()
     }
     left_out = sum(_is_ignored(s) for several in segments.values() for s in several)
-    notes = ()
+    notes: tuple[str, ...] = ()
     if left_out:
         notes = (
             f"{stm_path}: {left_out} segments are marked to be ignored, and with them {ignored} "
