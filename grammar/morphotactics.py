@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA, Row, read_table
+from uyir.grammar.roots import Arc, Roots
 from uyir.grammar.script import HIATUS, Script, compose, decompose, load_script
 
 if TYPE_CHECKING:
@@ -41,10 +42,11 @@ PIECE_COST = 1.0
 UNKNOWN_LETTER_COST = 1.5
 #: What a letter of an unknown root costs that no chunk covers.
 SINGLE_LETTER_COST = 12.0
+#: How many of an unknown root's last letters say where it may lead; patterns see no more of it.
+OPEN_SIGHT = 3
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One line of a prefix, infix or suffix list."""
 
     form: str
@@ -106,24 +108,15 @@ class State(NamedTuple):
     rule: Optional[int]
 
 
-class Arc(NamedTuple):
-    """A surface piece between two states; `entry` is the list line it comes from (an index)."""
-
-    letters: str
-    target: int
-    weight: float
-    entry: int
-
-
 @dataclass
 class Grammar:
     """The expanded automaton of one language. State 0 starts a word, state 1 ends it."""
 
     language: str
-    entries: list[Entry]
+    entries: Sequence[Entry]
     seam_rules: list[SeamRule]
     states: list[State]
-    arcs: list[list[Arc]]
+    arcs: Sequence[Sequence[Arc]]
     open_rows: list[OpenRow]
     chunks: dict[str, float]  # letter string -> cost
     unused: list[Entry] = field(default_factory=list)
@@ -131,7 +124,15 @@ class Grammar:
     START = 0
     END = 1
 
-    def open_targets(self, letters: str) -> list[tuple[int, float]]:
+    @property
+    def roots(self) -> Roots:
+        """The arcs that leave the first state, by their letters."""
+        roots: Optional[Roots] = self.__dict__.get("_roots")
+        if roots is None:
+            roots = self.__dict__["_roots"] = Roots.of(self.arcs[self.START])
+        return roots
+
+    def open_targets(self, letters: str) -> tuple[tuple[int, float], ...]:
         """The states that an unknown root with these letters may lead to, and the costs.
 
         Only seams that leave the left piece as it is are considered: an unknown root is taken as
@@ -154,7 +155,7 @@ class Grammar:
 
 
 class _OpenIndex:
-    """Looks up the states open to an unknown root."""
+    """Looks up the states open to an unknown root; what its last letters say is kept."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._rows = grammar.open_rows
@@ -164,28 +165,37 @@ class _OpenIndex:
             by_name.setdefault(state.name, []).append((number, state))
         self._states = by_name
         self._relevant = {
-            name: sorted({rule for _, state in states for rule in state.rules})
+            name: [
+                rule
+                for rule in sorted({rule for _, state in states for rule in state.rules})
+                if self._rules[rule].applies_at(name)
+            ]
             for name, states in by_name.items()
         }
+        self._longest = max((row.min_letters for row in self._rows), default=0)
+        self._known: dict[tuple[str, int], tuple[tuple[int, float], ...]] = {}
 
-    def targets(self, letters: str) -> list[tuple[int, float]]:
-        found = []
+    def targets(self, letters: str) -> tuple[tuple[int, float], ...]:
+        key = (letters[-OPEN_SIGHT:], min(len(letters), self._longest))
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = tuple(self._find(*key))
+        return known
+
+    def _find(self, letters: str, length: int) -> Iterator[tuple[int, float]]:
         for row in self._rows:
-            if len(letters) < row.min_letters or not row.pattern.search(letters):
+            if length < row.min_letters or not row.pattern.search(letters):
                 continue
             if row.state == END_OF_WORD:
-                found.append((Grammar.END, row.weight))
+                yield Grammar.END, row.weight
                 continue
             fits = tuple(
-                i
-                for i in self._relevant.get(row.state, ())
-                if self._rules[i].applies_at(row.state) and self._rules[i].left.search(letters)
+                i for i in self._relevant.get(row.state, ()) if self._rules[i].left.search(letters)
             )
             for number, state in self._states.get(row.state, ()):
                 unchanged = state.rule is None or self._rules[state.rule].left_out is None
                 if state.rules == fits and unchanged:
-                    found.append((number, row.weight))
-        return found
+                    yield number, row.weight
 
 
 def expand_features(pattern: str, script: Script) -> str:
@@ -576,8 +586,11 @@ def compile_grammar(
 
 @lru_cache(maxsize=4)
 def load_grammar(language: str, without: frozenset[str] = frozenset()) -> Grammar:
-    """The grammar of a language that comes with uyir, expanded once a process."""
-    return compile_grammar(language, without)
+    """The grammar of a language that comes with uyir; kept on disk once it has been expanded."""
+    from uyir.grammar.store import kept_grammar
+
+    load_script(language)  # names the languages that there are
+    return kept_grammar(language, without)
 
 
 def splice_name(grammar: Grammar, state: int) -> str:
@@ -596,32 +609,52 @@ def root_targets(grammar: Grammar, form: str, class_name: str) -> list[tuple[str
 
     Raises `DataError` for an unknown class or a root that cannot be of it.
     """
-    lists = Lists(grammar.language, frozenset(), LANGUAGE_DATA)
-    entry = Entry(
-        form,
-        decompose(form, grammar.language),
-        "",
-        "prefix",
-        (class_name,),
-        ("=" + class_name,),
-        "",
-        (),
-        0.0,
-        Path("<new root>"),
-        0,
-    )
-    lists.entries.append(entry)
-    expansion = _Expansion(lists)
-    number = {state: i for i, state in enumerate(grammar.states)}
-    found: dict[tuple[str, str], None] = {}
-    for letters, following in lists.shapes(len(lists.entries) - 1):
-        for name in following:
-            for surface, target in expansion.landings(letters, name, entry):
-                state = number.get(expansion.states[target])
-                if surface and state is not None:
-                    piece = compose(surface, grammar.language)
-                    found[piece, splice_name(grammar, state)] = None
-    return list(found)
+    return RootPlaces(grammar).targets(form, class_name)
+
+
+class RootPlaces:
+    """Where new roots enter a grammar's graph; reads the language's lists once for any number of them."""
+
+    def __init__(self, grammar: Grammar) -> None:
+        self._grammar = grammar
+        self._lists = Lists(grammar.language, frozenset(), LANGUAGE_DATA)
+        self._number = {state: i for i, state in enumerate(grammar.states)}
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """The roots and affixes of the lists."""
+        return self._lists.entries
+
+    def targets(self, form: str, class_name: str) -> list[tuple[str, str]]:
+        """The pieces that a root of a class shows itself in, each with its splice symbol; see `root_targets`."""
+        lists = self._lists
+        entry = Entry(
+            form,
+            decompose(form, self._grammar.language),
+            "",
+            "prefix",
+            (class_name,),
+            ("=" + class_name,),
+            "",
+            (),
+            0.0,
+            Path("<new root>"),
+            0,
+        )
+        lists.entries.append(entry)
+        try:
+            expansion = _Expansion(lists)
+            found: dict[tuple[str, str], None] = {}
+            for letters, following in lists.shapes(len(lists.entries) - 1):
+                for name in following:
+                    for surface, target in expansion.landings(letters, name, entry):
+                        state = self._number.get(expansion.states[target])
+                        if surface and state is not None:
+                            piece = compose(surface, self._grammar.language)
+                            found[piece, splice_name(self._grammar, state)] = None
+        finally:
+            lists.entries.pop()
+        return list(found)
 
 
 def marked_form(letters: str, language: str, opens: bool, closes: bool) -> str:

@@ -229,7 +229,7 @@ class _Syllables(dict[str, str]):
         single = one_of(v for v in script.vowels if v not in script.spelt)
         vowel = f"(?:{'|'.join([*map(re.escape, script.spelt.values()), single])})"
         mark = one_of(script.marks)
-        nukta = re.escape(script.nukta) + "?" if script.nukta else ""
+        nukta = re.escape(script.nukta) + "*" if script.nukta else ""
         signs = one_of(sign for sign in script.signs if sign)
         self.find = re.compile(
             f"{one_of(script.consonants)}{nukta}(?:{signs}|{script.virama}{vowel}?)?{mark}*"

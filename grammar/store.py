@@ -1,0 +1,299 @@
+"""Expanded grammars kept on disk: expanding the lists takes seconds, reading the result a fraction of one.
+
+A grammar is kept as arrays (safetensors, nothing pickled) in ``$XDG_CACHE_HOME/uyir``, by default
+``~/.cache/uyir``, when a process first expands it. The file's name has a hash of every list of the
+language, of the code that expands them and of what is switched off, and the file a hash of its content: a file
+whose hashes do not fit is not read but made again. Where the folder cannot be written nothing is kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Optional, Union, overload
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from uyir.grammar.lists import LANGUAGE_DATA
+from uyir.grammar.morphotactics import (
+    Entry,
+    Grammar,
+    OpenRow,
+    SeamRule,
+    State,
+    compile_grammar,
+)
+from uyir.grammar.roots import Arc, Roots
+
+#: How many expanded grammars are kept (some 10 MB each).
+MOST_FILES = 6
+_CODE = ("lists.py", "morphotactics.py", "roots.py", "script.py", "store.py")
+
+
+def cache_folder() -> Path:
+    """Where expanded grammars are kept."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "uyir"
+
+
+def kept_grammar(
+    language: str, without: frozenset[str] = frozenset(), data: Path = LANGUAGE_DATA
+) -> Grammar:
+    """The grammar of a language, from the cache if it is there, else expanded and kept."""
+    key = _key(language, without, data)
+    path = None
+    with suppress(OSError, RuntimeError):  # no home folder
+        path = cache_folder() / f"grammar-{language}-{key}.safetensors"
+        if path.is_file():
+            known = _read(path, key, data)
+            if known is not None:
+                return known
+    grammar = compile_grammar(language, without, data)
+    if path is not None:
+        with suppress(OSError):
+            _write(grammar, path, key, data)
+    return grammar
+
+
+def _key(language: str, without: frozenset[str], data: Path) -> str:
+    digest = hashlib.sha256(json.dumps([language, sorted(without)]).encode())
+    code = [Path(__file__).parent / name for name in _CODE]
+    lists = sorted((data / language).rglob("*.tsv"))
+    script = LANGUAGE_DATA / language / "script.tsv"
+    for path in [*code, script, *lists]:
+        name = path.relative_to(data / language).as_posix() if path in lists else path.name
+        content = path.read_bytes() if path.is_file() else b""
+        digest.update(f"\n{name}\n{len(content)}\n".encode())
+        digest.update(content)
+    return digest.hexdigest()
+
+
+# --- what a file holds ---------------------------------------------------------------------------
+
+
+class _Entries(Sequence[Entry]):
+    """List lines, each made into an `Entry` when it is asked for."""
+
+    def __init__(self, lines: list[str], data: Path) -> None:
+        self._lines: list[Union[str, Entry]] = list(lines)
+        self._data = data
+        self._paths: dict[str, Path] = {}
+
+    def __len__(self) -> int:
+        return len(self._lines)
+
+    @overload
+    def __getitem__(self, place: int) -> Entry: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Entry]: ...
+    def __getitem__(self, place: Union[int, slice]) -> Union[Entry, Sequence[Entry]]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        known = self._lines[place]
+        if isinstance(known, str):
+            cells = known.split("\t")
+            path = self._paths.get(cells[9])
+            if path is None:
+                path = self._paths[cells[9]] = self._data / cells[9]
+            known = self._lines[place] = Entry(
+                cells[0],
+                cells[1],
+                cells[2],
+                cells[3],
+                tuple(cells[4].split()),
+                tuple(cells[5].split()),
+                cells[6],
+                tuple([(n, v) for n, _, v in (f.partition("=") for f in cells[7].split())]),
+                float(cells[8]),
+                path,
+                int(cells[10]),
+            )
+        return known
+
+
+def _entry_line(entry: Entry, data: Path) -> str:
+    return "\t".join(
+        (
+            entry.form,
+            entry.letters,
+            entry.category,
+            entry.kind,
+            " ".join(entry.classes),
+            " ".join(entry.next),
+            entry.gloss,
+            " ".join(f"{name}={value}" for name, value in entry.features),
+            repr(entry.weight),
+            entry.path.relative_to(data).as_posix(),
+            str(entry.line),
+        )
+    )
+
+
+class _Arcs(Sequence[Sequence[Arc]]):
+    """The arcs that leave each state, made when they are asked for."""
+
+    def __init__(self, roots: Roots, letters: list[str], arrays: dict[str, Any]) -> None:
+        self._roots = roots
+        self._letters = letters
+        self._first = arrays["arc_first"].tolist()
+        self._targets = arrays["arc_target"].tolist()
+        self._weights = arrays["arc_weight"].tolist()
+        self._entries = arrays["arc_entry"].tolist()
+        self._made: dict[int, list[Arc]] = {}
+
+    def __len__(self) -> int:
+        return len(self._first)
+
+    @overload
+    def __getitem__(self, place: int) -> Sequence[Arc]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Sequence[Arc]]: ...
+    def __getitem__(
+        self, place: Union[int, slice]
+    ) -> Union[Sequence[Arc], Sequence[Sequence[Arc]]]:
+        if isinstance(place, slice):
+            return [self[i] for i in range(*place.indices(len(self)))]
+        if place < 0:
+            place += len(self)
+        known = self._made.get(place)
+        if known is None:
+            known = self._made[place] = list(self._leaving(place))
+        return known
+
+    def _leaving(self, state: int) -> Iterator[Arc]:
+        if state == Grammar.START:
+            yield from self._roots.arcs()
+            return
+        first = self._first[state]
+        end = self._first[state + 1] if state + 1 < len(self) else len(self._letters)
+        yield from map(
+            Arc,
+            self._letters[first:end],
+            self._targets[first:end],
+            self._weights[first:end],
+            self._entries[first:end],
+        )
+
+
+def _text(lines: Sequence[str]) -> Any:
+    return np.frombuffer("\n".join(lines).encode(), dtype=np.uint8)
+
+
+def _lines(array: Any) -> list[str]:
+    text = bytes(array).decode()
+    return text.split("\n") if text else []
+
+
+def _digest(arrays: dict[str, Any]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(f"{name} {arrays[name].dtype} {arrays[name].shape}\n".encode())
+        digest.update(np.ascontiguousarray(arrays[name]).data)
+    return digest.hexdigest()
+
+
+def _write(grammar: Grammar, path: Path, key: str, data: Path) -> None:
+    roots = grammar.roots
+    rest = [[] if state == Grammar.START else list(arcs) for state, arcs in enumerate(grammar.arcs)]
+    flat = [arc for arcs in rest for arc in arcs]
+    numbers = {id(entry): i for i, entry in enumerate(grammar.entries)}
+    facts = {
+        "language": grammar.language,
+        "states": [list(state) for state in grammar.states],
+        "seams": [
+            [
+                rule.name,
+                rule.left.pattern,
+                rule.right.pattern,
+                rule.left_out,
+                rule.right_out,
+                rule.at,
+            ]
+            for rule in grammar.seam_rules
+        ],
+        "open": [[r.state, r.pattern.pattern, r.weight, r.min_letters] for r in grammar.open_rows],
+        "chunks": grammar.chunks,
+        "unused": [numbers[id(entry)] for entry in grammar.unused],
+    }
+    arrays = {
+        "facts": _text([json.dumps(facts, ensure_ascii=False)]),
+        "entries": _text([_entry_line(entry, data) for entry in grammar.entries]),
+        "root_letters": _text(list(roots.index)),
+        "root_kind": np.asarray(roots.kind, dtype=np.int32),
+        "root_first": np.asarray(roots.first, dtype=np.int32),
+        "root_entry": np.asarray(roots.entries, dtype=np.int32),
+        "kind_size": np.asarray([len(kind) for kind in roots.targets], dtype=np.int32),
+        "kind_target": np.asarray([t for kind in roots.targets for t, _ in kind], dtype=np.int32),
+        "kind_weight": np.asarray([w for kind in roots.targets for _, w in kind], dtype=np.float64),
+        "arc_first": np.cumsum([0, *map(len, rest)], dtype=np.int32)[:-1].copy(),
+        "arc_letters": _text([arc.letters for arc in flat]),
+        "arc_target": np.asarray([arc.target for arc in flat], dtype=np.int32),
+        "arc_weight": np.asarray([arc.weight for arc in flat], dtype=np.float64),
+        "arc_entry": np.asarray([arc.entry for arc in flat], dtype=np.int32),
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(arrays, temporary, metadata={"key": key, "content": _digest(arrays)})
+        os.replace(temporary, path)
+        _drop_old(path.parent)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(temporary)
+        raise
+
+
+def _drop_old(folder: Path) -> None:
+    """Leave the newest files only: each change of a list makes a new one."""
+    files = sorted(folder.glob("grammar-*.safetensors"), key=lambda path: path.stat().st_mtime)
+    for path in files[:-MOST_FILES]:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _read(path: Path, key: str, data: Path) -> Optional[Grammar]:
+    """The grammar in a file, None if it is damaged or not the one wanted."""
+    try:
+        with safe_open(str(path), framework="np") as file:
+            told = file.metadata() or {}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError):
+        return None
+    if told.get("key") != key or told.get("content") != _digest(arrays):
+        return None
+    facts = json.loads(bytes(arrays["facts"]).decode())
+    ends = np.cumsum(arrays["kind_size"]).tolist()
+    pairs = list(zip(arrays["kind_target"].tolist(), arrays["kind_weight"].tolist()))
+    letters = _lines(arrays["root_letters"])
+    roots = Roots(
+        dict(zip(letters, range(len(letters)))),
+        arrays["root_kind"].tolist(),
+        arrays["root_first"].tolist(),
+        arrays["root_entry"],
+        [tuple(pairs[begin:end]) for begin, end in zip([0, *ends], ends)],
+    )
+    entries = _Entries(_lines(arrays["entries"]), data)
+    grammar = Grammar(
+        facts["language"],
+        entries,
+        [
+            SeamRule(name, re.compile(left), re.compile(right), left_out, right_out, tuple(at))
+            for name, left, right, left_out, right_out, at in facts["seams"]
+        ],
+        [State(name, tuple(rules), rule) for name, rules, rule in facts["states"]],
+        _Arcs(roots, _lines(arrays["arc_letters"]), arrays),
+        [OpenRow(state, re.compile(p), weight, least) for state, p, weight, least in facts["open"]],
+        facts["chunks"],
+        [entries[number] for number in facts["unused"]],
+    )
+    grammar.__dict__["_roots"] = roots
+    return grammar
