@@ -641,19 +641,15 @@ class RootPlaces:
             Path("<new root>"),
             0,
         )
-        lists.entries.append(entry)
-        try:
-            expansion = _Expansion(lists)
-            found: dict[tuple[str, str], None] = {}
-            for letters, following in lists.shapes(len(lists.entries) - 1):
-                for name in following:
-                    for surface, target in expansion.landings(letters, name, entry):
-                        state = self._number.get(expansion.states[target])
-                        if surface and state is not None:
-                            piece = compose(surface, self._grammar.language)
-                            found[piece, splice_name(self._grammar, state)] = None
-        finally:
-            lists.entries.pop()
+        expansion = _Expansion(lists)
+        found: dict[tuple[str, str], None] = {}
+        for letters, following in lists.stem_shapes(entry):
+            for name in following:
+                for surface, target in expansion.landings(letters, name, entry):
+                    state = self._number.get(expansion.states[target])
+                    if surface and state is not None:
+                        piece = compose(surface, self._grammar.language)
+                        found[piece, splice_name(self._grammar, state)] = None
         return list(found)
 
 
