@@ -136,6 +136,28 @@ def test_graph(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert loaded.num_words == len(Symbols.read(folder / "words.txt"))
 
 
+def test_bad_models_and_tables(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder) == 0
+    arpa, whole = folder / "lm.arpa", (folder / "lm.arpa").read_text(encoding="utf-8")
+    for content, message in (
+        (whole[: whole.index("\\3-grams")].encode(), "want '\\3-grams:'"),
+        (whole.replace("மரம்", "மர\0ம்", 1).encode(), "a NUL byte"),
+        (whole.encode().replace(b"\xe0", b"\xff"), "not UTF-8"),
+        (b"", "not an ARPA file"),
+    ):
+        arpa.write_bytes(content)
+        capsys.readouterr()
+        assert graph(folder, "--lm", str(arpa), "--no-sg") == 1
+        said = capsys.readouterr().err
+        assert message in said and str(arpa) in said
+    arpa.write_text(whole, encoding="utf-8")
+    assert graph(folder, "--lm", str(arpa), "--no-sg", "--lexicon", str(folder / "text")) == 1
+    assert f"{folder / 'text'}:1: 1 columns" in capsys.readouterr().err
+    (folder / "text").write_bytes("மரம்".encode("utf-16"))
+    assert train(folder) == 1
+    assert "not UTF-8" in capsys.readouterr().err
+
+
 def test_graph_options_act(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
