@@ -45,6 +45,8 @@ PACKAGES: dict[str, tuple[str, bool]] = {
     "kaldifst": ("the kaldi engine", True),
     "kaldi-decoder": ("the kaldi engine", True),
     "kaldialign": ("uyir score", True),
+    "rapidfuzz": ("uyir score", True),
+    "rich": ("tables of uyir score", True),
     "click": ("commands", True),
     "pynini": ("compiling grammars, lexica and graphs", False),
     "lhotse": ("preparing corpora for training", False),
@@ -60,6 +62,7 @@ ELSEWHERE = {
 PROGRAMS: dict[str, tuple[str, str]] = {
     "espeak-ng": ("making synthetic speech to train on", "espeak-ng"),
     "sctk": ("checking scores against sclite, NIST's scorer", "sctk"),
+    "chromium": ("looking at uyir score's page in tests", "chromium"),
     "dot": ("drawing graphs", "graphviz"),
     "ffmpeg": ("audio that libsndfile does not read (m4a, webm), codecs in augmentation", "ffmpeg"),
 }
