@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import ctypes
 import warnings
-from collections.abc import Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -132,8 +133,13 @@ class FoundBest:
     ``labels``: (frame, label, posterior) columns of the lattice's arcs with labels.
     """
 
-    paths: list[Array]
+    arcs: Array
+    lengths: Array
     labels: tuple[Array, Array, Array]
+
+    @property
+    def paths(self) -> list[Array]:
+        return [row[:length] for row, length in zip(self.arcs, self.lengths.tolist())]
 
 
 @lru_cache(maxsize=1)
@@ -239,6 +245,13 @@ class CudaEngine:
             todo = again
         return results
 
+    def search(self, log_probs: Any, lengths: Any) -> list[Any]:
+        """The best path of each utterance as `Found`, with n-best as `FoundBest`; nothing is tried again."""
+        rows, counts = self.prepare(log_probs, lengths)
+        session = Session(self, counts, self.options)
+        session.advance(rows)
+        return list(session.best_paths() if self.options.nbest > 1 else session.paths())
+
     def prepare(self, log_probs: Any, lengths: Any) -> tuple[Any, list[int]]:
         """log_probs (N, T, C) as a tensor on the engine's device, and lengths; raises `EngineError`."""
         import torch
@@ -289,7 +302,9 @@ class CudaEngine:
             return [failed(usable(log_probs) or f"bad log_probs at frame {found.bad_frame}")]
         if found.dead:
             return [Hypothesis((), (), -np.inf, -np.inf, -np.inf, 0.0, False)]
-        paths = best.paths if best is not None and best.paths else [found.arcs]
+        paths = best.paths if best is not None else []
+        by_label = _by_label(best.labels, self.packed.expand) if best is not None and paths else None
+        paths = paths or [found.arcs]
         hypotheses: list[Hypothesis] = []
         for path in paths:
             alignment, events, lm = read_path(self.packed, path)
@@ -302,9 +317,7 @@ class CudaEngine:
                     lm_score=lm + (float(self.packed.final[last]) if found.final else 0.0),
                     acoustic_scale=options.acoustic_scale,
                     final=found.final,
-                    confidences=_confidences(events, best.labels, self.packed)
-                    if best is not None and best.paths
-                    else None,
+                    confidences=None if by_label is None else _confidences(events, by_label),
                 )
             )
         if self._strings:  # two spellings of one sequence differ in their arcs' labels
@@ -564,7 +577,7 @@ class Session:
         torch, engine = self._t, self.engine
         total = self.done
         batch, held = self._batch(np.arange(self.count), total)
-        room = 2 * total + 64
+        room = total + total // 4 + 16
         while True:
             first = np.concatenate([[0], np.cumsum(room)])
             path = torch.empty(int(first[-1]), dtype=torch.int32, device=engine.device)
@@ -604,7 +617,7 @@ class Session:
         kept = self._rescan(nbest)
         torch, engine = self._t, self.engine
         found = kept["found"].cpu().numpy()
-        room = 2 * self.done + 64
+        room = self.done + self.done // 4 + 16
         while True:
             first = np.concatenate([[0], np.cumsum(room)])
             path = torch.empty(int(first[-1]) * nbest, dtype=torch.int32, device=engine.device)
@@ -623,14 +636,13 @@ class Session:
             room = np.maximum(room, longest)
         arcs = path.cpu().numpy()
         labels = self._labels(kept)
-        results = []
-        for u in range(self.count):
-            paths = []
-            for n in range(max(0, int(found[u]))):
-                a = int(first[u]) * nbest + n * int(room[u])
-                paths.append(arcs[a : a + int(lengths[u, n])])
-            results.append(FoundBest(paths, labels[u]))
-        return results
+        number = np.maximum(found, 0).tolist()
+        return [
+            FoundBest(
+                arcs[a * nbest : b * nbest].reshape(nbest, b - a)[:n], lengths[u, :n], labels[u]
+            )
+            for u, (a, b, n) in enumerate(zip(first[:-1].tolist(), first[1:].tolist(), number))
+        ]
 
     def _labels(self, kept: dict[str, Any]) -> list[tuple[Array, Array, Array]]:
         used = int(kept["top"][3].item())
@@ -770,17 +782,35 @@ class Session:
         return Lattice(out, start, finals, log_probs, self.options.acoustic_scale)
 
 
-def _confidences(
-    events: Sequence[tuple[int, int]], labels: tuple[Array, Array, Array], graph: PackedGraph
-) -> list[float]:
-    """As `Lattice.confidences`: a label's posterior, summed nearer to it than to its neighbours."""
+_Places = dict[int, tuple[list[int], list[float]]]
+
+
+def _by_label(
+    labels: tuple[Array, Array, Array], expand: Callable[[int], tuple[int, ...]]
+) -> _Places:
+    """Frames and posteriors of every label of a lattice, by frame."""
     frames, numbers, posteriors = labels
+    order = np.argsort(frames, kind="stable")
+    places: _Places = {}
+    for frame, number, posterior in zip(
+        frames[order].tolist(), numbers[order].tolist(), posteriors[order].tolist()
+    ):
+        for label in expand(number):
+            there = places.setdefault(label, ([], []))
+            there[0].append(frame)
+            there[1].append(posterior)
+    return places
+
+
+def _confidences(events: Sequence[tuple[int, int]], places: _Places) -> list[float]:
+    """As `Lattice.confidences`: a label's posterior, summed nearer to it than to its neighbours."""
     out = []
     for index, (frame, label) in enumerate(events):
         low = (events[index - 1][0] + frame) / 2 if index else -np.inf
         high = (events[index + 1][0] + frame) / 2 if index + 1 < len(events) else np.inf
-        near = (numbers == label) & (frames >= low) & (frames <= high)
-        out.append(min(1.0, float(posteriors[near].sum())))
+        frames, posteriors = places.get(label, ([], []))
+        near = slice(bisect_left(frames, low), bisect_right(frames, high))
+        out.append(min(1.0, sum(posteriors[near])))
     return out
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -97,15 +97,14 @@ class Search:
             eps = eps + graph.num_emitting
             new = score[at[owner]] + graph.weight[eps]
             good = new >= floor
-            before = dict(zip(state.tolist(), score.tolist()))
+            old_state, old_score = state, score
             state, score, arc = _best(
                 np.concatenate([state, graph.target[eps[good]]]),
                 np.concatenate([score, new[good]]),
                 np.concatenate([arc, eps[good]]),
             )
-            fresh = np.array(
-                [before.get(s, -np.inf) < x for s, x in zip(state.tolist(), score.tolist())]
-            )
+            place = _find(old_state, state)
+            fresh = (place < 0) | (old_score[place] < score)
         return self._prune(state, score, arc)
 
     def _prune(self, state: Array, score: Array, arc: Array) -> Front:
@@ -242,18 +241,19 @@ def _find(states: Array, wanted: Array) -> Array:
 
 
 def read_path(
-    graph: PackedGraph, path: Sequence[int]
+    graph: PackedGraph, path: Union[Sequence[int], Array]
 ) -> tuple[list[int], list[tuple[int, int]], float]:
     """Alignment, (frame, label) events and graph score of a path given by the numbers of its arcs."""
-    alignment: list[int] = []
-    events: list[tuple[int, int]] = []
-    for arc in path:
-        token, label = int(graph.token[arc]), int(graph.olabel[arc])
-        if label:
-            events.extend((len(alignment), word) for word in graph.expand(label))
-        if token >= 0:
-            alignment.append(token)
-    return alignment, events, float(graph.weight[list(path)].sum(dtype=np.float64))
+    arcs = np.asarray(path, dtype=np.int64)
+    token, label = graph.token[arcs], graph.olabel[arcs]
+    frame = np.cumsum(token >= 0) - (token >= 0)
+    spoken = np.flatnonzero(label)
+    events = [
+        (at, word)
+        for at, number in zip(frame[spoken].tolist(), label[spoken].tolist())
+        for word in graph.expand(number)
+    ]
+    return token[token >= 0].tolist(), events, float(graph.weight[arcs].sum(dtype=np.float64))
 
 
 class ReferenceEngine:

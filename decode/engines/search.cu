@@ -26,6 +26,7 @@ typedef unsigned short Input;
 #define ALIVE (1u << LOG_ALIVE)
 #define BINS 512
 #define QUEUE 512
+#define LISTED 2048
 #define WARPS (THREADS / 32)
 #define LOWEST (-__int_as_float(0x7f800000))
 
@@ -110,6 +111,8 @@ struct Shared {
     u32 bins[BINS];
     u32 cut_bin;
     u32 queue[2][QUEUE];
+    u32 used;              // slots taken: the first LISTED of them are in the list
+    unsigned short list[LISTED];
     u32 begin[WARPS][32];
     u32 place[WARPS][32];
     float score[WARPS][32];
@@ -130,7 +133,13 @@ __device__ __forceinline__ int enter(Table table, Shared *s, u32 state, u64 valu
         u32 key = *(volatile u32 *)&table.key[slot];
         if (key == EMPTY) {
             key = atomicCAS(&table.key[slot], EMPTY, state);
-            if (key == EMPTY) key = state;
+            if (key == EMPTY) {
+                key = state;
+                if (SLOTS <= 65536 && *(volatile u32 *)&s->used <= LISTED) {
+                    u32 place = atomicAdd(&s->used, 1u);
+                    if (place < LISTED) s->list[place] = (unsigned short)slot;
+                }
+            }
         }
         if (key == state) {
             *at = slot;
@@ -144,6 +153,17 @@ __device__ __forceinline__ int enter(Table table, Shared *s, u32 state, u64 valu
     return SAME;
 }
 
+// The slots to look at: those listed if all are, else the whole table. For a frame with few states this
+// is most of the time there is to save.
+struct Slots {
+    const unsigned short *list;
+    u32 count;
+    bool listed;
+    __device__ __forceinline__ explicit Slots(const Shared *s)
+        : list(s->list), count(s->used <= LISTED ? s->used : SLOTS), listed(s->used <= LISTED) {}
+    __device__ __forceinline__ u32 operator[](u32 i) const { return listed ? list[i] : i; }
+};
+
 __device__ __forceinline__ u32 warp_max(u32 x) { return __reduce_max_sync(FULL, x); }
 
 // Follow the epsilons of the states in the table until nothing changes; `floor` is fixed meanwhile.
@@ -155,10 +175,11 @@ __device__ u32 follow_epsilons(const Graph &g, Table table, Shared *s, float flo
     for (bool all = true;; all = s->rescan[round & 1] != 0, ++round) {
         // Round 0 and rounds after a full queue look at the whole table.
         u32 in = (round + 1) & 1, out = round & 1;
-        u32 work = all ? SLOTS : s->queued[in];
+        Slots slots(s);
+        u32 work = all ? slots.count : s->queued[in];
         __syncthreads();
         for (u32 i = tid; i < work; i += THREADS) {
-            u32 slot = all ? i : s->queue[in][i];
+            u32 slot = all ? slots[i] : s->queue[in][i];
             u32 state = table.key[slot];
             if (state == EMPTY || state < g.first_eps) continue;
             float score = unordered((u32)(*(volatile u64 *)&table.value[slot] >> 32));
@@ -198,8 +219,11 @@ __device__ u32 find_slot(Table table, u32 state) {
 }
 
 // Clear the table without recording it.
-__device__ void clear(Table table) {
+__device__ void clear(Table table, Shared *s) {
     for (u32 i = threadIdx.x; i < SLOTS; i += THREADS) { table.key[i] = EMPTY; table.value[i] = 0; }
+    __syncthreads();
+    if (threadIdx.x == 0) s->used = 0;
+    __syncthreads();
 }
 
 // The score below which states are dropped: by the beam and, if more than max_active are left, by bins.
@@ -208,9 +232,12 @@ __device__ float cut_off(Table table, Shared *s, float best, float beam, int max
     float edge = best - beam;
     if (tid == 0) s->within = 0;
     __syncthreads();
+    Slots slots(s);
     u32 mine = 0;
-    for (u32 i = tid; i < SLOTS; i += THREADS)
+    for (u32 k = tid; k < slots.count; k += THREADS) {
+        u32 i = slots[k];
         if (table.key[i] != EMPTY && unordered((u32)(table.value[i] >> 32)) >= edge) ++mine;
+    }
     mine = __reduce_add_sync(FULL, mine);
     if ((tid & 31) == 0 && mine) atomicAdd(&s->within, mine);
     __syncthreads();
@@ -218,7 +245,8 @@ __device__ float cut_off(Table table, Shared *s, float best, float beam, int max
     for (u32 i = tid; i < BINS; i += THREADS) s->bins[i] = 0;
     __syncthreads();
     float width = (float)BINS / beam;
-    for (u32 i = tid; i < SLOTS; i += THREADS) {
+    for (u32 k = tid; k < slots.count; k += THREADS) {
+        u32 i = slots[k];
         if (table.key[i] == EMPTY) continue;
         float score = unordered((u32)(table.value[i] >> 32));
         if (score >= edge) {
@@ -248,7 +276,8 @@ __device__ float cut_off(Table table, Shared *s, float best, float beam, int max
     // The lowest score in the bins that stay.
     int cut = (int)s->cut_bin;
     u32 lowest = 0xffffffffu;
-    for (u32 i = tid; i < SLOTS; i += THREADS) {
+    for (u32 k = tid; k < slots.count; k += THREADS) {
+        u32 i = slots[k];
         if (table.key[i] == EMPTY) continue;
         u32 score = (u32)(table.value[i] >> 32);
         float x = unordered(score);
@@ -269,14 +298,17 @@ __device__ int settle(const Graph &g, const Batch &b, Record &r, Table table, Sh
     u32 tid = threadIdx.x;
     if (tid == 0) { s->best = 0; s->kept = 0; s->best_state = EMPTY; }
     __syncthreads();
+    Slots slots(s);
     u32 top = 0;
-    for (u32 i = tid; i < SLOTS; i += THREADS)
+    for (u32 k = tid; k < slots.count; k += THREADS) {
+        u32 i = slots[k];
         if (table.key[i] != EMPTY) top = max(top, (u32)(table.value[i] >> 32));
+    }
     top = warp_max(top);
-    if ((tid & 31) == 0) atomicMax(&s->best, top);
+    if ((tid & 31) == 0 && top) atomicMax(&s->best, top);
     __syncthreads();
     if (s->best == 0) {
-        if (tid == 0) { r.base[at] = 0; r.count[at] = 0; r.norm[at] = LOWEST; }
+        if (tid == 0) { s->used = 0; r.base[at] = 0; r.count[at] = 0; r.norm[at] = LOWEST; }
         __syncthreads();
         return 0;
     }
@@ -288,7 +320,8 @@ __device__ int settle(const Graph &g, const Batch &b, Record &r, Table table, Sh
             __syncthreads();
             if (tid == 0) s->changed = 0;
             __syncthreads();
-            for (u32 i = tid; i < SLOTS; i += THREADS) {
+            for (u32 k = tid; k < slots.count; k += THREADS) {
+                u32 i = slots[k];
                 u32 key = *(volatile u32 *)&table.key[i];
                 if (key == EMPTY) continue;
                 u64 value = table.value[i];
@@ -306,7 +339,8 @@ __device__ int settle(const Graph &g, const Batch &b, Record &r, Table table, Sh
     }
     // Count, take a place in the pool, write.
     u32 mine = 0;
-    for (u32 i = tid; i < SLOTS; i += THREADS) {
+    for (u32 k = tid; k < slots.count; k += THREADS) {
+        u32 i = slots[k];
         u32 key = table.key[i];
         mine += key != EMPTY && ((key & FORCED) || unordered((u32)(table.value[i] >> 32)) >= cut);
     }
@@ -323,8 +357,10 @@ __device__ int settle(const Graph &g, const Batch &b, Record &r, Table table, Sh
     }
     __syncthreads();
     if (!s->base_ok) return 2;
-    for (u32 i = tid; i < SLOTS; i += THREADS) {
-        u32 key = table.key[i];
+    u32 warps = (slots.count + 31) & ~31u;
+    for (u32 k = tid; k < warps; k += THREADS) {
+        u32 i = k < slots.count ? slots[k] : 0;
+        u32 key = k < slots.count ? table.key[i] : EMPTY;
         u64 value = table.value[i];
         bool keep = key != EMPTY && ((key & FORCED) || unordered((u32)(value >> 32)) >= cut);
         u32 votes = __ballot_sync(FULL, keep);
@@ -342,6 +378,7 @@ __device__ int settle(const Graph &g, const Batch &b, Record &r, Table table, Sh
         if (key != EMPTY) { table.key[i] = EMPTY; table.value[i] = 0; }
     }
     __syncthreads();
+    if (tid == 0) s->used = 0;
     return 1;
 }
 
@@ -427,7 +464,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) search(Graph g, Ba
     table.key = keys + (u64)blockIdx.x * SLOTS;
     row = (float *)space;
 #endif
-    clear(table);
+    clear(table, &s);
     for (;;) {
         __syncthreads();
         if (tid == 0) s.next = (u32)atomicAdd(cursor, 1);
@@ -526,7 +563,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) search(Graph g, Ba
                 cut = fmaxf(cut, best - b.beam);
                 bool hopeless = ordered(cut) <= before;
                 __syncthreads();
-                clear(table);
+                clear(table, &s);
                 if (tid == 0) { s.best = 0; s.floor = ordered(cut); s.lost = 0; }
                 ++restarts;
                 __syncthreads();
@@ -539,7 +576,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, BLOCKS) search(Graph g, Ba
             if (how == 0) { status = DEAD; break; }
         }
         __syncthreads();
-        if (status == POOL_FULL || status == TABLE_FULL) clear(table);
+        if (status == POOL_FULL || status == TABLE_FULL) clear(table, &s);
         if (status == RUNNING) {
             status = DONE;
             // The best end: in a final state if there is one.
