@@ -27,7 +27,7 @@ from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA, read_table
 
 #: Scores depend on the normaliser: raise this whenever `normalise` changes any output.
-NORMALISER_VERSION = "1"
+NORMALISER_VERSION = "2"
 
 #: Stands in a letter string where the word writes virama + independent vowel.
 HIATUS = "·"

@@ -56,6 +56,12 @@ def test_the_normaliser_leaves_every_syllable_alone(language: str) -> None:
         ("kn", "೧೯೪೭ರಲ್ಲಿ", "1947ರಲ್ಲಿ"),
         ("kn", "ರೂ\u200dಟ್\u200cಕಿಟ್", "ರೂಟ್ಕಿಟ್"),
         ("kn", "3.5 ಕೋಟಿ.", "3.5 ಕೋಟಿ"),
+        ("kn", "ಅಙ್ಕ ಪಞ್ಚ ಕಣ್ಟಕ ಅನ್ತ ಸಮ್ಬಂಧ", "ಅಂಕ ಪಂಚ ಕಂಟಕ ಅಂತ ಸಂಬಂಧ"),
+        ("kn", "ಅನ್ನ ಕನ್ನಡ ಅಣ್ಣ ಅಮ್ಮ ನ್ದು", "ಅನ್ನ ಕನ್ನಡ ಅಣ್ಣ ಅಮ್ಮ ನ್ದು"),
+        ("kn", "ಕಾರ್‌ಯ ಕಾರ್‍ಯ ರ‍್ಯ", "ಕಾರ್ಯ ಕಾರ್ಯ ರ್ಯ"),
+        ("kn", "ಅ್ಯಂಡ್ ಆ್ಯಾಪ್ ವಾಟ್ಸ್ಅ್ಯಾಪ್", "ಆ್ಯಂಡ್ ಆ್ಯಪ್ ವಾಟ್ಸ್ಆ್ಯಪ್"),
+        ("kn", "ಜಾ಼ ಫ಼಼ನ್", "ಜ಼ಾ ಫ಼ನ್"),
+        ("kn", "ಅವಱ ಬಾೞೆ", "ಅವಱ ಬಾೞೆ"),
     ],
 )
 def test_normalise(language: str, text: str, said: str) -> None:
@@ -70,7 +76,7 @@ def test_a_vowel_of_several_letters_is_one_letter(word: str) -> None:
     assert "್" not in letters
     assert compose(letters, "kn") == word
     assert is_wellformed(word, "kn")
-    assert normalise(word, "kn") == word
+    assert is_wellformed(normalise(word, "kn"), "kn")
 
 
 @pytest.mark.parametrize("word", ["ಆ್", "ಆ್ಪ", "ಇ್ಯ", "ಕಾ್ಯ", "æಪ್"])
