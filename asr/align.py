@@ -3,7 +3,7 @@
 A text is a chain of words, each with one or more pronunciations; CTC's blanks stand between phones as
 they may. `best_path` finds the most probable way through that chain. A network trained with CTC says a
 phone in one frame or two and blanks around it, so where one phone ends and the next begins lies
-between two such peaks: half way, and no further than `REACH_S` from the peak where a pause follows.
+between two such peaks: half way, and no further than `LEAD_S` and `TAIL_S` from the peak where there is a pause.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ from uyir.lexicon.g2p import load_g2p
 
 FloatArray = npt.NDArray[np.floating]
 BLANK = 0
-#: How far a phone reaches from its peak into the blanks around it, at most.
-REACH_S = 0.08
+#: How far a phone reaches from its peak into the blanks before and after it, at most. Set on espeak-ng
+#: speech of known times: peaks come late in a phone.
+LEAD_S = 0.08
+TAIL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -237,10 +239,10 @@ def _bounds(
     for number, (begin, end) in enumerate(runs):
         left = runs[number - 1][1] if number else None
         right = runs[number + 1][0] if number + 1 < len(runs) else None
-        before = REACH_S if left is None else (begin - left) * frame_s / 2
-        after = REACH_S if right is None else (right - end) * frame_s / 2
-        start = max(0.0, begin * frame_s - min(before, REACH_S))
-        stop = min(seconds, end * frame_s + min(after, REACH_S))
+        before = LEAD_S if left is None else (begin - left) * frame_s / 2
+        after = TAIL_S if right is None else (right - end) * frame_s / 2
+        start = max(0.0, begin * frame_s - min(before, LEAD_S))
+        stop = min(seconds, end * frame_s + min(after, TAIL_S))
         found.append((start, max(stop, min(seconds, start))))
     return found
 

@@ -81,6 +81,7 @@ class TrainConfig:
     clip: float = 2.0
     ema: float = 0.999
     inter_weight: float = 0.3  # of the loss, where the model has an inter_layer
+    label_smoothing: float = 0.0  # share of the frames' divergence from uniform in the loss
     log_steps: int = 20
     eval_steps: int = 500
     dev_utterances: int = 400  # a language
@@ -94,7 +95,7 @@ class TrainConfig:
         for name in (*positive, "eval_steps", "save_seconds", "normalisation_batches"):
             if not getattr(self, name) > 0:
                 raise DataError(f"{name} is {getattr(self, name)}, want more than 0")
-        for name in ("warmup", "ema", "inter_weight"):
+        for name in ("warmup", "ema", "inter_weight", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}, want at least 0 and below 1")
         for name in ("anchor", "lora_rank", "pad_seconds"):

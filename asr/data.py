@@ -321,7 +321,10 @@ class Loader:
         pad_seconds: float = 0.0,
         workers: int = 4,
         pin: bool = False,
+        share: tuple[int, int] = (0, 1),
     ) -> None:
+        """`share` is a process's number and how many there are: each builds its rows of a batch."""
+        self.share = share
         self.utterances = utterances
         self.languages = list(languages)
         self.pad_samples = round(pad_seconds * SAMPLE_RATE)
@@ -331,7 +334,18 @@ class Loader:
         self._reader = SampleReader()
 
     def load(self, batches: Sequence[Sequence[int]], seed: int, start: int = 0) -> Iterator[Batch]:
-        """Yield the batches from number `start` on, in order; the same for the same seed."""
+        """Yield the batches from number `start` on, in order; the same for the same seed.
+
+        A batch of which nothing can be read is left out.
+        """
+        for batch in self.load_all(batches, seed, start):
+            if batch is not None:
+                yield batch
+
+    def load_all(
+        self, batches: Sequence[Sequence[int]], seed: int, start: int = 0
+    ) -> Iterator[Optional[Batch]]:
+        """As `load`, but with None for a batch of which nothing can be read."""
         with ThreadPoolExecutor(max_workers=self.workers) as pool:
             pending: deque[Future[Optional[Batch]]] = deque()
             numbers = iter(range(start, len(batches)))
@@ -344,15 +358,16 @@ class Loader:
                         pending.append(pool.submit(self._build, batches[number], seed, number))
                     if not pending:
                         return
-                    batch = pending.popleft().result()
-                    if batch is not None:
-                        yield batch
+                    yield pending.popleft().result()
             finally:
                 for future in pending:
                     future.cancel()
 
     def _build(self, rows: Sequence[int], seed: int, number: int) -> Optional[Batch]:
         rng = random.Random(f"{seed}/{number}")
+        rank, world = self.share
+        # Too few rows to share out: every process takes all, which weighs them alike.
+        rows = rows[rank::world] if len(rows) >= world else rows
         read: list[tuple[Utterance, Int16, int, int]] = []
         for row in rows:
             utterance = self.utterances[row]

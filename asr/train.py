@@ -36,6 +36,7 @@ from uyir.asr.data import (
 )
 from uyir.asr.features import FrontendConfig, make_frontend
 from uyir.asr.model import CtcModel, ModelConfig, greedy
+from uyir.asr.parallel import Processes, default_device
 from uyir.asr.tuning import (
     Anchor,
     add_adapters,
@@ -81,8 +82,9 @@ class Trainer:
         say: Callable[[str], None] = print,
     ) -> None:
         self.config = config
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.say = say
+        self.device = torch.device(device) if device else default_device()
+        self.processes = Processes.start(self.device)
+        self.say = say if self.processes.first else _nothing
         self.output = Path(config.output)
         self.tokens = _tokens(config)
         self.mixture, self.dev = self._read_data()
@@ -103,7 +105,10 @@ class Trainer:
             n: v.detach().clone() for n, v in self.model.named_parameters() if v.requires_grad
         }
         self.anchor, self.optimiser = self._make_optimiser()
-        self.loader = self._make_loader(self.mixture.utterances, config.pad_seconds)
+        processes = self.processes
+        self.loader = self._make_loader(
+            self.mixture.utterances, config.pad_seconds, (processes.rank, processes.world)
+        )
         self._stop = False
 
     # -- set-up ------------------------------------------------------------------------------
@@ -196,13 +201,19 @@ class Trainer:
         optimiser = torch.optim.AdamW(groups, lr=config.peak_lr, betas=(0.9, 0.98), **options)
         return Anchor(self.model, anchored, config.anchor), optimiser
 
-    def _make_loader(self, utterances: Sequence[Utterance], pad_seconds: float) -> Loader:
+    def _make_loader(
+        self,
+        utterances: Sequence[Utterance],
+        pad_seconds: float,
+        share: tuple[int, int] = (0, 1),
+    ) -> Loader:
         return Loader(
             utterances,
             self.config.languages,
             pad_seconds,
             self.config.workers,
             pin=self.device.type == "cuda",
+            share=share,
         )
 
     # -- one sitting -------------------------------------------------------------------------
@@ -231,7 +242,7 @@ class Trainer:
                 signal.signal(number, handler)
         self._save()
         finished = self._done() >= 1
-        dev = self.evaluate() if finished else {}
+        dev = self.evaluate() if finished and self.processes.first else {}
         if self.loader.unreadable:
             self._report_unreadable()
         return Outcome(finished, self.progress, dev)
@@ -263,7 +274,17 @@ class Trainer:
         batches = self._batches()
         while self._done() < 1 and not self._stop:
             asked = time.monotonic()
-            if stop_after is not None and asked - began >= stop_after:
+            if self.processes.world > 1:
+                # What the clock and signals say must be the same everywhere.
+                late = stop_after is not None and asked - began >= stop_after
+                said = [self.progress.seconds, float(self._stop or late)]
+                agreed = torch.tensor(said, dtype=torch.float64, device=self.device)
+                self.progress.seconds, stopped = self.processes.add(agreed).tolist()
+                self.progress.seconds /= self.processes.world
+                self._stop = stopped > 0
+                if self._stop or self._done() >= 1:
+                    break
+            elif stop_after is not None and asked - began >= stop_after:
                 self.say(f"stopped after {asked - began:.0f} s at step {self.progress.step}")
                 break
             batch = next(batches)
@@ -290,7 +311,8 @@ class Trainer:
                 )
                 losses, waited, log_from = [], 0.0, (now, self.progress.audio_seconds)
             if step % self.config.eval_steps == 0 and self._done() < 1:
-                self.evaluate()
+                if self.processes.first:
+                    self.evaluate()
                 log_from = (time.monotonic(), self.progress.audio_seconds)
                 waited = 0.0
                 last = log_from[0]
@@ -298,12 +320,15 @@ class Trainer:
                 self._save()
                 saved = last = time.monotonic()
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Optional[Batch]]:
+        """Batches of this process; None where it can read nothing of one that the others can."""
         while True:
             seed = self.config.seed * 100_003 + self.progress.epoch
             batches = self._epoch(seed)
+            alone = self.processes.world == 1
             yielded = False
-            for batch in self.loader.load(batches, seed, self.progress.batch):
+            load = self.loader.load if alone else self.loader.load_all
+            for batch in load(batches, seed, self.progress.batch):
                 yielded = True
                 yield batch
             if not yielded and self.progress.batch == 0:
@@ -329,7 +354,7 @@ class Trainer:
 
     def _generator(self) -> torch.Generator:
         """Random numbers of this step; dropout draws from the global generator, seeded alike."""
-        seed = self.config.seed * 10_000_019 + self.progress.step
+        seed = self.config.seed * 10_000_019 + self.progress.step + 7_919_999 * self.processes.rank
         torch.manual_seed(seed)
         generator = torch.Generator(device=self.device)
         generator.manual_seed(seed)
@@ -343,29 +368,27 @@ class Trainer:
         waves, lengths = self.augment(waves, batch.lengths, generator)
         return self.frontend.batch(waves, lengths)
 
-    def _step(self, batch: Batch) -> Optional[float]:
+    def _step(self, batch: Optional[Batch]) -> Optional[float]:
         """One update; returns the loss, or None where it or its gradient is not finite."""
-        progress, config = self.progress, self.config
-        batch = batch.to(self.device)
-        generator = self._generator()
-        features, lengths = self._features(batch, generator)
-        features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
+        progress, config, processes = self.progress, self.config, self.processes
         self.model.train()
         for module in self._frozen:
             module.eval()
         for group in self.optimiser.param_groups:
             group["lr"] = group["rate"] * self._learning_rate()
-        with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
-            log_probs, out_lengths, inter = self.model(features, lengths, batch.language)
-        loss = ctc_loss(log_probs, out_lengths, batch)
-        if inter is not None and config.inter_weight:
-            loss = (1 - config.inter_weight) * loss + config.inter_weight * ctc_loss(
-                inter, out_lengths, batch
-            )
         self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        sums = torch.zeros(3, dtype=torch.float64)
+        if batch is not None:
+            batch = batch.to(self.device)
+            loss = self._loss(batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+            seconds = float(batch.lengths.sum()) / self.frontend.config.sample_rate
+            tokens = float(batch.target_lengths.sum())
+            sums = torch.tensor([float(loss.detach()), tokens, seconds], dtype=torch.float64)
+        summed, tokens, seconds = processes.add(sums.to(self.device)).tolist()
+        processes.add_gradients(self.model.parameters(), max(tokens, 1.0))
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
-        value = float(loss.detach())
+        value = summed / max(tokens, 1.0)
         finite = math.isfinite(value) and math.isfinite(float(norm))
         if finite:
             self.optimiser.step()
@@ -374,9 +397,28 @@ class Trainer:
         else:
             progress.skipped += 1
         progress.step += 1
-        progress.batch = batch.number + 1
-        progress.audio_seconds += float(batch.lengths.sum()) / self.frontend.config.sample_rate
+        progress.batch = progress.batch + 1 if batch is None else batch.number + 1
+        progress.audio_seconds += seconds
         return value if finite else None
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        """The loss of a batch, summed over its rows."""
+        config = self.config
+        generator = self._generator()
+        features, lengths = self._features(batch, generator)
+        features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
+        with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
+            log_probs, out_lengths, inter = self.model(features, lengths, batch.language)
+        loss = ctc_loss(log_probs, out_lengths, batch)
+        if config.label_smoothing:
+            loss = (1 - config.label_smoothing) * loss + config.label_smoothing * uniform_loss(
+                log_probs, out_lengths
+            )
+        if inter is not None and config.inter_weight:
+            loss = (1 - config.inter_weight) * loss + config.inter_weight * ctc_loss(
+                inter, out_lengths, batch
+            )
+        return loss
 
     @torch.no_grad()
     def _update_average(self) -> None:
@@ -395,11 +437,16 @@ class Trainer:
         total = torch.zeros(self.frontend.config.bins, dtype=torch.float64, device=self.device)
         square = torch.zeros_like(total)
         frames = 0
-        for batch in self.loader.load(batches[: self.config.normalisation_batches], seed):
-            features, lengths = self._features(batch.to(self.device), self._generator())
+        # Every process hears all of them, and so finds the same.
+        loader = self._make_loader(self.mixture.utterances, self.config.pad_seconds)
+        for batch in loader.load(batches[: self.config.normalisation_batches], seed):
+            generator = torch.Generator(device=self.device)
+            generator.manual_seed(seed)
+            features, lengths = self._features(batch.to(self.device), generator)
             total += features.double().sum(dim=(0, 1))  # frames past the end are zeros
             square += features.double().square().sum(dim=(0, 1))
             frames += int(lengths.sum())
+        self.loader.unreadable.update(loader.unreadable)
         if not frames:
             self._report_unreadable()
             raise DataError("no utterance of the training data can be read")
@@ -439,7 +486,8 @@ class Trainer:
             batch = batch.to(self.device)
             features, lengths = self.frontend.batch(batch.samples, batch.lengths)
             log_probs, out_lengths, _ = model(features, lengths, batch.language)
-            losses.append(float(ctc_loss(log_probs, out_lengths, batch)))
+            summed = float(ctc_loss(log_probs, out_lengths, batch))
+            losses.append(summed / float(batch.target_lengths.sum()))
             found = greedy(log_probs, out_lengths)
             wanted = batch.targets.cpu()
             for row, (tokens, length) in enumerate(zip(found, batch.target_lengths.tolist())):
@@ -450,6 +498,8 @@ class Trainer:
         return rates, sum(losses) / max(1, len(losses))
 
     def _log(self, **values: Any) -> None:
+        if not self.processes.first:
+            return
         self.say("  ".join(f"{name} {value}" for name, value in values.items()))
         path = self.output / "log.jsonl"
         try:
@@ -466,6 +516,8 @@ class Trainer:
 
     def _save(self) -> None:
         """Write ``checkpoint.pt`` whole or not at all: a kill leaves the one before."""
+        if not self.processes.first:
+            return
         path = self.output / "checkpoint.pt"
         optimiser = self.optimiser.state_dict()
         state = {
@@ -512,8 +564,8 @@ class Trainer:
 
 
 def ctc_loss(log_probs: torch.Tensor, lengths: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """CTC loss a token: the batch's summed negative log likelihoods over its summed lengths."""
-    summed = torch.nn.functional.ctc_loss(
+    """CTC loss: the negative log likelihoods of the batch's targets, summed."""
+    return torch.nn.functional.ctc_loss(
         log_probs.transpose(0, 1),
         batch.targets,
         lengths,
@@ -521,7 +573,15 @@ def ctc_loss(log_probs: torch.Tensor, lengths: torch.Tensor, batch: Batch) -> to
         reduction="sum",
         zero_infinity=True,
     )
-    return summed / batch.target_lengths.sum()
+
+
+def uniform_loss(log_probs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+    """Label smoothing for CTC (Kim et al. 2018): how far the frames' distributions, ``(N, T, C)``, are
+    from uniform, as Kullback-Leibler divergence summed over frames."""
+    inside = torch.arange(log_probs.shape[1], device=log_probs.device) < lengths[:, None]
+    classes = log_probs.shape[2]
+    divergence = -log_probs.mean(dim=2) - math.log(classes)
+    return (divergence * inside).sum()
 
 
 def edit_distance(wanted: Sequence[int], found: Sequence[int]) -> int:
@@ -575,6 +635,10 @@ def export(
 
         mix_encoder(model, encoder_state(read_ctranslate2(pretrained)), tuned)
     save_model(folder, model, state["tokens"], weights, graphs)
+
+
+def _nothing(line: str) -> None:
+    """What processes but the first say."""
 
 
 def _tokens(config: TrainConfig) -> tuple[str, ...]:

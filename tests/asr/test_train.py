@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,12 +17,13 @@ import pytest
 import torch
 import yaml
 from click.testing import CliRunner
-from tones import write_tones
+from tones import TOKENS, write_tones
 
 from uyir.asr.checkpoint import load_model
 from uyir.asr.commands import main
 from uyir.asr.config import read_config
-from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint
+from uyir.asr.data import Loader, read_manifest
+from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint, uniform_loss
 from uyir.errors import DataError, ModelError
 
 MODEL = {
@@ -170,6 +173,83 @@ def test_killed_and_resumed(tmp_path: Path) -> None:
     outcome = trainer.run(stop_after=0)
     assert not outcome.finished
     assert f"resumed at step {step}" in said
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    """torchrun's two processes take the steps of one, on halves of the same batches."""
+    # Nothing is drawn at random an utterance, or the two would differ by that.
+    calm = {**CALM, "level_db": [-15, -15]}
+    changes = {"steps": 25, "pad_seconds": 0, "log_steps": 1, "ema": 0, "augment": calm}
+    for name in ("one", "two"):
+        write_tones(tmp_path / name / "data", 20)
+        write_config(tmp_path / name, **changes)
+    command = ["-m", "uyir.asr.commands", "train", "--device", "cpu", "--config"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    for name, before in (("one", []), ("two", torchrun)):
+        path = str(tmp_path / name / "config.yaml")
+        done = subprocess.run(
+            [sys.executable, *before, *command, path],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+        assert done.returncode == 0, done.stderr
+    losses = {}
+    for name in ("one", "two"):
+        log = (tmp_path / name / "exp/log.jsonl").read_text().splitlines()
+        losses[name] = [entry["loss"] for entry in map(json.loads, log) if "loss" in entry]
+    assert len(losses["one"]) == len(losses["two"]) == 25
+    for one, two in zip(losses["one"], losses["two"]):
+        assert two == pytest.approx(one, rel=2e-3)
+    assert losses["two"][-1] < 0.8 * losses["two"][0]
+    first, second = (
+        read_checkpoint(tmp_path / name / "exp/checkpoint.pt") for name in ("one", "two")
+    )
+    assert second["progress"]["audio_seconds"] == pytest.approx(first["progress"]["audio_seconds"])
+    for name, value in first["model"].items():
+        assert torch.allclose(value, second["model"][name], atol=2e-2), name
+
+
+def test_a_process_that_reads_nothing_of_a_batch_keeps_in_step(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    trainer = Trainer(read_config(write_config(tmp_path)), "cpu", quiet)
+    trainer._set_normalisation()
+    before = {n: v.clone() for n, v in trainer.model.named_parameters()}
+    trainer.config = dataclasses.replace(trainer.config, weight_decay=0.0)
+    assert trainer._step(None) == 0.0
+    assert trainer.progress.step == trainer.progress.batch == 1
+    assert before.keys() == dict(trainer.model.named_parameters()).keys()
+
+
+def test_shares_of_a_batch_are_its_rows(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 7)
+    rows = read_manifest(tmp_path / "data/manifest.tsv", TOKENS)
+    batches = [[0, 1, 2, 3, 4], [5], [6, 2]]
+    halves = [list(Loader(rows, ["ta"], share=(rank, 2)).load(batches, 0)) for rank in (0, 1)]
+    assert [batch.ids for batch in halves[0]] == [["u0", "u2", "u4"], ["u5"], ["u6"]]
+    assert [batch.ids for batch in halves[1]] == [["u1", "u3"], ["u5"], ["u2"]]
+
+
+def test_label_smoothing_is_the_divergence_from_uniform() -> None:
+    torch.manual_seed(0)
+    log_probs = torch.randn(2, 5, 4).log_softmax(dim=-1)
+    lengths = torch.tensor([5, 3])
+    wanted = 0.0
+    for row, length in enumerate(lengths.tolist()):
+        for frame in range(length):
+            for value in log_probs[row, frame].tolist():
+                wanted += 0.25 * (math.log(0.25) - value)
+    assert float(uniform_loss(log_probs, lengths)) == pytest.approx(wanted, rel=1e-5)
+    flat = torch.full((1, 3, 4), math.log(0.25))
+    assert float(uniform_loss(flat, torch.tensor([3]))) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_label_smoothing_trains(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    config = read_config(write_config(tmp_path, steps=5, label_smoothing=0.1))
+    assert Trainer(config, "cpu", quiet).run().progress.skipped == 0
 
 
 def test_loss_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
