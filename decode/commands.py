@@ -108,6 +108,10 @@ def _shard(
     type=float,
     help="Weight of the network against the graph.  [default: the model's]",
 )
+@click.option("--hotwords", type=click.Path(path_type=Path), metavar="FILE",
+              help="Roots, one a line, that are likely here, in all their inflections.")  # fmt: skip
+@click.option("--hotword_gain", type=float, default=6.0, show_default=True,
+              help="How much likelier (natural logarithm).")  # fmt: skip
 @click.option("--batch_size", type=int, default=64, show_default=True, help="Stretches at once.")
 @click.option("--threads", type=click.IntRange(1), help="Cores to use on a CPU.  [default: all]")
 @click.option("--log", type=click.Path(path_type=Path), help="Append events to it, as JSON Lines.")
@@ -250,6 +254,8 @@ def _recogniser(options: dict[str, Any]) -> Recogniser:
         workers=options["threads"] or _cores(),
         vad=options["vad"],
         precision=options["compute_type"],
+        hotwords=options["hotwords"],
+        hotword_gain=options["hotword_gain"],
     )
 
 

@@ -27,6 +27,7 @@ from uyir.grammar.join import bare, closes, join, opens
 from uyir.grammar.script import NORMALISER_VERSION
 
 if TYPE_CHECKING:
+    from uyir.decode.graph import Graph
     from uyir.decode.transcribe import Recogniser
 
 SAMPLE_RATE = 16000
@@ -87,6 +88,8 @@ class SpokenLanguage:
                 f"{folder / 'HLG.safetensors'}: {graph.num_tokens} tokens, the network has "
                 f"{len(recogniser._tokens)}"
             )
+        listed = list(words)
+        graph = _with_added(recogniser, language, graph, listed, meta)
         options = recogniser.search_options
         if recogniser.tuned and "acoustic_scale" in meta:
             options = replace(options, acoustic_scale=meta["acoustic_scale"])
@@ -95,7 +98,7 @@ class SpokenLanguage:
         return cls(
             language,
             engine,
-            list(words),
+            listed,
             {token: i for i, token in enumerate(recogniser._tokens)},
             # The network's subsampling: four feature frames become one.
             4 * frontend.frame_shift / frontend.sample_rate,
@@ -310,3 +313,21 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ModelError(f"{path}: want a JSON object")
     return values
+
+
+def _with_added(
+    recogniser: Recogniser, language: str, graph: Graph, words: list[str], meta: Mapping[str, Any]
+) -> Graph:
+    """The graph with the user's added words and hotwords in it; ``words``, its table, grows."""
+    from uyir.decode import added
+
+    tokens = {token: i for i, token in enumerate(recogniser._tokens)}
+    path = added.word_folder(recogniser.folder.name) / f"{language}.tsv"
+    kept = added.read_words(path)
+    if kept:
+        placed = added.places_of(path, kept, language, added.graph_key(meta))
+        graph = added.splice_words(graph, words, tokens, placed)
+    if recogniser.hotwords is not None:
+        hot = added.placed_hotwords(recogniser.hotwords, language)
+        graph = added.boost(graph, words, tokens, hot, recogniser.hotword_gain)
+    return graph

@@ -23,6 +23,7 @@ import numpy as np
 
 import uyir
 from uyir.asr.audio import SAMPLE_RATE
+from uyir.decode.added import word_folder
 from uyir.decode.batches import GROUP_S
 from uyir.decode.calibration import read_calibration, read_offsets
 from uyir.decode.engines import SearchOptions, choose
@@ -51,6 +52,8 @@ GPU_BATCH_S = 1200.0
 PRECISIONS = ("auto", "float32", "bfloat16")
 #: Readings of a segment that are searched for at least: the rivals that a confidence is measured by.
 RIVALS = 4
+#: Natural logarithms that a hotword gains.
+HOTWORD_GAIN = 6.0
 
 
 def find_model(name: Optional[Union[str, Path]] = None) -> Path:
@@ -106,6 +109,8 @@ def load(
     vad: str = "auto",
     precision: str = "auto",
     confidence: bool = True,
+    hotwords: Optional[Union[str, Path]] = None,
+    hotword_gain: float = HOTWORD_GAIN,
 ) -> Recogniser:
     """A recogniser from a model folder or the name of a bundled model.
 
@@ -116,7 +121,9 @@ def load(
     GPUs that have it. ``tuned``: take the acoustic scale that a language's ``meta.json`` gives
     (``acoustic_scale``, found on development speech) instead of the one in ``options``, where it gives
     one. ``confidence``: search for rivals of the best reading too, by which confidences are measured;
-    without, the search is faster and confidences say only how surely sounds were heard.
+    without, the search is faster and confidences say only how surely sounds were heard. ``hotwords``: a
+    file of roots, one a line, that become likelier in all their inflections, by ``hotword_gain``
+    (natural logarithm) each.
 
     Raises `ModelError` for a folder that lacks a file or has a damaged one, `EngineError` for an
     engine that cannot run here. Graphs are read when their language is first asked for.
@@ -137,6 +144,8 @@ def load(
         "vad": resolve(vad),
         "precision": precision,
         "confidence": confidence,
+        "hotwords": None if hotwords is None else Path(hotwords),
+        "hotword_gain": hotword_gain,
     }
     return Recogniser(folder, devices, workers=workers, **settings)
 
@@ -182,6 +191,8 @@ class Recogniser:
         vad: str = "energy",
         precision: str = "auto",
         confidence: bool = True,
+        hotwords: Optional[Path] = None,
+        hotword_gain: float = HOTWORD_GAIN,
     ) -> None:
         from uyir.asr.features import make_frontend
 
@@ -199,6 +210,8 @@ class Recogniser:
         self.vad = vad
         self.precision = precision
         self.confidence = confidence
+        self.hotwords = hotwords
+        self.hotword_gain = hotword_gain
         config = _config(folder)
         where = str(folder / "config.json")
         self.calibration = read_calibration(config, where) if confidence else None
@@ -226,8 +239,8 @@ class Recogniser:
         self, audio: Union[Audio, Iterable[Union[Audio, Input]]], language: str = AUTO
     ) -> list[Transcript]:
         """Transcripts of recordings, in order; see `stream`. One recording may stand for itself."""
-        if isinstance(audio, (str, Path)) or getattr(audio, "ndim", None) == 1:
-            audio = [audio]
+        if isinstance(audio, (str, Path)) or (isinstance(audio, np.ndarray) and audio.ndim == 1):
+            return list(self.stream([audio], language))
         return list(self.stream(audio, language))
 
     def stream(
@@ -283,6 +296,8 @@ class Recogniser:
             vad=self.vad,
             precision=self.precision,
             confidence=self.confidence,
+            hotwords=self.hotwords,
+            hotword_gain=self.hotword_gain,
         )
 
     def language(self, language: str) -> SpokenLanguage:
@@ -319,7 +334,11 @@ class Recogniser:
             "batch_size": self.batch_size,
             "confidence": self.confidence,
             "precision": self.precision,
+            "hotword_gain": self.hotword_gain,
         }
+        for path in [*sorted(word_folder(self.folder.name).glob("*.tsv")), self.hotwords]:
+            if path is not None and path.is_file():
+                digest.update(path.read_bytes())
         digest.update(json.dumps(settings, sort_keys=True).encode())
         return digest.hexdigest()
 

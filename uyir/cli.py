@@ -34,6 +34,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "lm": ("uyir.decode.graph_commands:lm", "Estimate and measure subword language models."),
     "graph": ("uyir.decode.graph_commands:graph", "Build HLG from a language model and a grammar."),
+    "words": (
+        "uyir.decode.added_commands:words",
+        "Add words to a model, in all their inflections.",
+    ),
     "corpus": ("uyir.asr.corpus_commands:corpus", "Make manifests of corpora; convert them."),
     "recipe": ("uyir.asr.corpus_commands:recipe", "Run a corpus's stages to a scored model."),
     "train": ("uyir.asr.commands:train", "Train an acoustic model, or go on with a stopped one."),
