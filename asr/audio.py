@@ -241,7 +241,7 @@ def _stream(name: str, file: Any, part: _Part, *, exact: bool = True) -> Iterato
         raise AudioError(f"{name}: no samples in it")
     if wanted is not None and wanted - counts[0] > _SLACK_S * rate:
         raise AudioError(
-            f"{name}: the part ends at {part.start + part.duration:.2f} s, the recording at "
+            f"{name}: the part ends at {part.start + wanted / rate:.2f} s, the recording at "
             f"{part.start + counts[0] / rate:.2f} s"
         )
 
@@ -259,7 +259,9 @@ def _mono_blocks(
 ) -> Iterator[Samples]:
     while True:
         size = _BLOCK_FRAMES if wanted is None else min(_BLOCK_FRAMES, wanted - counts[0])
-        block = file.read(size, dtype="float32", always_2d=True) if size > 0 else ()
+        if size <= 0:
+            return
+        block = file.read(size, dtype="float32", always_2d=True)
         if not len(block):
             return
         if not np.isfinite(block).all():

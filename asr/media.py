@@ -133,7 +133,8 @@ def _torchcodec() -> object:
         from torchcodec import decoders
     except (ImportError, OSError, RuntimeError):  # its libraries may lack FFmpeg's
         return None
-    return decoders  # type: ignore[no-any-return]
+    found: object = decoders
+    return found
 
 
 def _by_torchcodec(

@@ -65,7 +65,7 @@ class Process:
     def start(self) -> None:
         """Start the process; called by `run` where it has died."""
         method = "fork" if self._recogniser is not None else "spawn"
-        context = multiprocessing.get_context(method)
+        context: Any = multiprocessing.get_context(method)
         ours, theirs = context.Pipe()
         self._process = context.Process(
             target=_serve,

@@ -160,7 +160,7 @@ class _Reader:
         start: Optional[float],
         duration: Optional[float],
     ) -> None:
-        times = {"start": start, "duration": duration, "source": where}
+        times: dict[str, Any] = {"start": start, "duration": duration, "source": where}
         if value.endswith("|"):
             self.add(line, None, name, command=value[:-1].strip(), **times)
         elif value.startswith("|") or value == "-":

@@ -11,7 +11,6 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, Optional
 
@@ -205,7 +204,11 @@ ENDINGS = {**{form: form for form in _WRITERS}, "textgrid": "TextGrid"}
 
 def writers(style: Style = STYLE) -> dict[str, Writer]:
     """The writer of each format, in a style."""
-    return {form: partial(writer, style=style) for form, writer in _WRITERS.items()}
+
+    def in_style(writer: Callable[[Transcript, Style], str]) -> Writer:
+        return lambda transcript: writer(transcript, style)
+
+    return {form: in_style(writer) for form, writer in _WRITERS.items()}
 
 
 WRITERS = writers()

@@ -122,6 +122,7 @@ class Pipeline:
         self._tasks = TaskQueue()
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._ahead = threading.Semaphore(AHEAD)
+        self._told = False
         self._stopped = threading.Event()
         self._recordings: dict[int, _Recording] = {}
         self._numbers = 0
@@ -133,11 +134,13 @@ class Pipeline:
 
     def stop(self) -> None:
         """Begin nothing new: `run` gives what is done by then, and ends."""
+        self._told = True
         self._stopped.set()
 
     @property
     def stopped(self) -> bool:
-        return self._stopped.is_set()
+        """Whether it was told to stop before all was done."""
+        return self._told
 
     def run(
         self,

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -196,7 +196,7 @@ def speech_probabilities(samples: Samples) -> npt.NDArray[np.float32]:
         # Each hop with the end of the one before it.
         x = torch.from_numpy(padded).unfold(0, _HOP + _CONTEXT, _HOP)
         states = []
-        for some in x.split(1024):
+        for some in torch.split(x, 1024):
             y = functional.pad(some[:, None], (0, _CONTEXT), mode="reflect")
             y = functional.conv1d(y, weights["stft.forward_basis_buffer"], stride=128)
             half = y.shape[1] // 2
@@ -225,7 +225,8 @@ def _silero() -> dict[str, torch.Tensor]:
     if path is None:
         raise ModelError("silero-vad is not installed: pip install 'uyir[vad]', or --vad energy")
     try:
-        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+        load: Any = torch.jit.load
+        state = load(str(path), map_location="cpu").state_dict()
         return {name: state[f"_model.{name}"].float() for name in _NAMES}
     except (RuntimeError, KeyError) as error:
         reason = str(error).partition("\n")[0]

@@ -2,6 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Optional, Union
+
+if TYPE_CHECKING:
+    from uyir.decode.transcribe import Recogniser
+
 __version__ = "0.1.0"
 
 LANGUAGES = ("ta", "kn")
+
+
+def load(model: Optional[Union[str, Path]] = None, **options: Any) -> Recogniser:
+    """A recogniser from a model folder or the name of a bundled model, by default the bundled one.
+
+    ``uyir.load().transcribe(["talk.mp3"])`` gives a list of `uyir.decode.transcript.Transcript`. Options
+    are those of `uyir.decode.transcribe.load`.
+    """
+    from uyir.decode import transcribe
+
+    return transcribe.load(model, **options)

@@ -11,105 +11,25 @@ import pytest
 import soundfile
 import torch
 
-from uyir.asr.checkpoint import save_model
-from uyir.asr.model import CtcModel, ModelConfig
 from uyir.cli import main
 from uyir.decode.engines import SearchOptions, why_not
-from uyir.decode.graph import Graph, file_sha256
-from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.decode.transcribe import find_model, load
 from uyir.errors import AudioError, DataError, GraphError, ModelError
-from uyir.grammar.join import bare
-from uyir.grammar.join import join as joined
 from uyir.grammar.script import NORMALISER_VERSION
 from uyir.grammar.segment import Segmentation, Subword
 from uyir.lexicon.g2p import load_g2p
-from uyir.lexicon.symbols import Symbols, tokens_table
+from uyir.lexicon.symbols import tokens_table
 
 RATE = 16000
-#: The toy's words by language: subwords, and at which phone of the word each begins.
-WORDS = {
-    "ta": [(("படி+", "+த்த்+", "+ஆன்"), (0, 4, 5)), (("வா",), (0,))],
-    "kn": [(("ಮನೆ",), (0,)), (("ಬಾ",), (0,))],
-}
 
 
 def phones_of(word, language):
     return load_g2p(language).pronounce(word, variants=False)[0].phones
 
 
-def make_model(folder: Path) -> Path:
-    """A model folder with an untrained network and a loop of two words a language."""
-    torch.manual_seed(0)
-    tokens = tokens_table()
-    config = ModelConfig(
-        tokens=len(tokens),
-        languages=("ta", "kn"),
-        dim=16,
-        heads=2,
-        ffn_dim=16,
-        layers=1,
-        kernel=3,
-        subsampling_channels=4,
-        inter_layer=0,
-    )
-    save_model(folder, CtcModel(config), list(tokens))
-    (folder / "README.md").write_text("A toy.\n")
-    for language, entries in WORDS.items():
-        table = Symbols(["<eps>"])
-        arcs, finals = [], {0: 0.0}
-        states = 1
-        for pieces, begins in entries:
-            phones = phones_of(joined(pieces, language), language)
-            labels = dict(zip(begins, pieces))
-            at = 0
-            for i, phone in enumerate(phones):
-                last = i == len(phones) - 1
-                to = 0 if last else states
-                states += not last
-                label = table.add(labels[i]) if i in labels else 0
-                arcs.append((at, to, tokens.id(phone) + 1, label, 0.5 if i == 0 else 0.0))
-                at = to
-        home = folder / language
-        home.mkdir()
-        table.write(home / "words.txt")
-        src, dst, ilabel, olabel, weight = zip(*arcs)
-        graph = Graph.from_arcs(
-            src,
-            dst,
-            ilabel,
-            olabel,
-            weight,
-            0,
-            [finals.get(s, math.inf) for s in range(states)],
-            num_words=len(table),
-            num_tokens=len(tokens),
-            ctc=True,
-            meta={
-                "tokens_sha256": file_sha256(folder / "tokens.txt"),
-                "words_sha256": file_sha256(home / "words.txt"),
-            },
-        )
-        graph.save(home / "HLG.safetensors")
-        (home / "meta.json").write_text(json.dumps({"normaliser": NORMALISER_VERSION}))
-    write_vocabulary(folder / "ta", ["வா"])
-    for language, entries in WORDS.items():
-        cut = [
-            Segmentation(
-                joined(pieces, language),
-                tuple(Subword(bare(p), p, "verbs", f"gloss {i}") for i, p in enumerate(pieces)),
-                True,
-                0.0,
-            )
-            for pieces, _ in entries
-        ]
-        write_subwords(folder / language, [(c, 1) for c in cut], {p for e in entries for p in e[0]})
-    return folder
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return make_model(tmp_path_factory.mktemp("model") / "toy")
+def model(tmp_path_factory, toy_model):
+    return toy_model(tmp_path_factory.mktemp("model") / "toy")
 
 
 def noise(seconds, level=0.1, seed=0):
