@@ -70,9 +70,9 @@ def test_golden_segments(segmenter: Segmenter) -> None:
         gold += len(wanted)
         words += 1
         categories += result.category == row["category"]
-    assert words >= 200
+    assert words >= 300
     assert 2 * right / (ours + gold) >= 0.95
-    assert categories / words >= 0.93
+    assert categories / words >= 0.95
 
 
 @pytest.mark.parametrize("stop", ["க்", "ச்", "த்", "ப்"])
@@ -136,10 +136,63 @@ def test_at_most_one_corrupted_word_in_ten_passes(segmenter: Segmenter) -> None:
     assert passed / made <= 0.10
 
 
-def test_survivors_are_read_by_hand() -> None:
-    """A sample of the corrupted words that pass: at most half are faults of the lists."""
+def test_survivors_are_read_by_hand(segmenter: Segmenter) -> None:
+    """The sample of corrupted words that pass is of this grammar, near enough, and all read."""
     columns = ("corruption", "from", "corrupted", "pieces", "verdict")
-    verdicts = [row["verdict"] for row in read_table(GOLDEN / "ta_survivors.tsv", columns)]
-    assert len(verdicts) == 100
-    assert set(verdicts) == {"word", "fault"}
-    assert verdicts.count("fault") <= 50
+    rows = list(read_table(GOLDEN / "ta_survivors.tsv", columns))
+    assert len(rows) == 100
+    assert {row["verdict"] for row in rows} == {"word", "fault"}
+    assert sum(segmenter.accepts(row["corrupted"]) for row in rows) >= 90
+
+
+def test_commonest_failures_are_accounted_for() -> None:
+    rows = list(read_table(GOLDEN / "ta_failures.tsv", ("word", "count", "reason")))
+    reasons = {"misspelt", "no space", "piece", "verse", "compound", "name"}
+    assert len(rows) == len({row["word"] for row in rows}) == 500
+    assert {row["reason"] for row in rows} == reasons
+
+
+def test_the_accounted_failures_are_still_refused(segmenter: Segmenter) -> None:
+    rows = read_table(GOLDEN / "ta_failures.tsv", ("word", "count", "reason"))
+    accepted = [row["word"] for row in rows if segmenter.accepts(row["word"])]
+    assert accepted == []
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "நடவாமல்",  # negative with a glide
+        "செய்யக்கடவன்",  # optative of older prose
+        "செய்வாயாக",
+        "வேண்டுமானால்",
+        "யாரேனும்",
+        "அவர்கள்மேல்",
+        "உயிரோடிருந்தான்",
+        "இப்படித்தான்",
+        "ஈராக்கில்",
+        "செய்யலாயினர்",
+        "தெரியலியா",
+        "வருது",
+        "இருக்காங்க",
+        "இருபதுபேர்",
+        "செய்யுமுன்",
+        "பிறர்க்கு",
+        "இயலாது",
+        "இக்கல்வெட்டு",
+    ],
+)
+def test_forms_of_other_genres(segmenter: Segmenter, word: str) -> None:
+    assert segmenter.accepts(word)
+
+
+@pytest.mark.parametrize(
+    "word", ["செய்யுமும்", "வந்தும்உம்", "மனிதன்கள்", "செயற்கையாகவோவோ", "உறுப்பினரினர்", "இக்மரம்"]
+)
+def test_forms_that_no_one_says(segmenter: Segmenter, word: str) -> None:
+    assert not segmenter.accepts(word)
+
+
+@pytest.mark.parametrize("form", ["தெரியலியா", "வருது", "இருக்காங்க", "வந்தாச்சு"])
+def test_spoken_endings_can_be_switched_off(form: str) -> None:
+    assert Segmenter(load_grammar("ta")).accepts(form)
+    assert not Segmenter(load_grammar("ta", frozenset({"style=colloquial"}))).accepts(form)
