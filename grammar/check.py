@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from uyir.errors import DataError
 from uyir.grammar.lists import LANGUAGE_DATA
 from uyir.grammar.morphotactics import Entry, Grammar, compile_grammar
+from uyir.grammar.numbers import NumberGrammar
 from uyir.grammar.segment import Segmenter
 
 #: The most list entries that a language may have: a grammar, not a word list.
@@ -30,6 +31,7 @@ def check_language(language: str) -> list[str]:
         *_order(grammar),
         *(f"{_where(e)}: {e.form!r} is on no path of the grammar" for e in grammar.unused),
         *_derived(grammar),
+        *_numbers(language),
     ]
 
 
@@ -70,6 +72,17 @@ def _derived(grammar: Grammar) -> Iterator[str]:
         path = segmenter.derivation(entry.letters)
         if path is not None:
             yield f"{_where(entry)}: {entry.form!r} is derived: {' '.join(path)}"
+
+
+def _numbers(language: str) -> Iterator[str]:
+    """The tables of `uyir number`, if the language has them: readable, and every line in use."""
+    if not (LANGUAGE_DATA / language / "numbers" / "scales.tsv").is_file():
+        return
+    try:
+        for line in NumberGrammar(language).unused:
+            yield f"{line}: makes no number"
+    except DataError as error:
+        yield str(error)
 
 
 def draw_category(language: str, category: str) -> str:
