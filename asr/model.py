@@ -1,7 +1,7 @@
 """The acoustic model: an encoder and a linear CTC head over phones.
 
-The encoder is convolutional subsampling and a Conformer, or a pretrained Whisper encoder
-(`uyir.asr.whisper`) and a strided convolution. One model hears all its languages; a learned embedding of the language stands in front of the input
+The encoder is convolutional subsampling and a Conformer or a time-delay network (`uyir.asr.tdnn`), or a
+pretrained Whisper encoder (`uyir.asr.whisper`) and a strided convolution. One model hears all its languages; a learned embedding of the language stands in front of the input
 frames and tells it which one. The Conformer's layers are torchaudio's (`torchaudio.models.Conformer`), run by our
 own forward pass, for two reasons: padding is masked before every convolution, and normalisation
 inside the convolution module is over the features of one frame. So the output of an utterance does
@@ -20,14 +20,15 @@ from torch import nn
 from uyir.asr.features import FrontendConfig
 from uyir.errors import ModelError
 
-ENCODERS = ("conformer", "whisper")
+ENCODERS = ("conformer", "tdnn", "whisper")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Shape of a `CtcModel`. `frontend` says which features it was trained on.
 
-    `ffn_dim`, `kernel`, `subsampling_channels` and `inter_layer` are the Conformer's.
+    `ffn_dim`, `kernel`, `subsampling_channels` and `inter_layer` are the Conformer's and the TDNN's,
+    `chunk` and `left_chunks` the Conformer's.
     """
 
     tokens: int
@@ -42,6 +43,10 @@ class ModelConfig:
     dropout: float = 0.1
     #: Layer (counted from 1) after which the head is applied too; 0 for none.
     inter_layer: int = 0
+    #: For streaming: output frames (of 40 ms) a chunk; attention sees its own chunk and `left_chunks`
+    #: before it, convolutions only the past. 0: the whole recording.
+    chunk: int = 0
+    left_chunks: int = 4
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
 
     def __post_init__(self) -> None:
@@ -51,6 +56,10 @@ class ModelConfig:
             raise ModelError(f"languages {self.languages}, want one or more different ones")
         if self.encoder not in ENCODERS:
             raise ModelError(f"unknown encoder {self.encoder!r}, want {' or '.join(ENCODERS)}")
+        if self.chunk < 0 or self.left_chunks < 0:
+            raise ModelError(f"chunk {self.chunk}, left_chunks {self.left_chunks}, want 0 or more")
+        if self.chunk and self.encoder != "conformer":
+            raise ModelError(f"a {self.encoder} encoder has no chunks; only the Conformer streams")
         if (self.encoder == "whisper") != (self.frontend.kind == "whisper-logmel"):
             raise ModelError(f"a {self.encoder} encoder cannot hear {self.frontend.kind} features")
         if self.dim % self.heads:
@@ -127,6 +136,8 @@ class CtcModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         if config.encoder == "whisper":
             self._make_whisper(config)
+        elif config.encoder == "tdnn":
+            self._make_tdnn(config)
         else:
             self._make_conformer(config)
         self.head = nn.Linear(config.dim, config.tokens)
@@ -136,6 +147,14 @@ class CtcModel(nn.Module):
 
         self.whisper = WhisperEncoder(config.dim, config.heads, config.layers, config.dropout)
         self.down = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
+
+    def _make_tdnn(self, config: ModelConfig) -> None:
+        from uyir.asr.tdnn import Tdnn
+
+        self.subsampling = Subsampling(
+            config.frontend.bins, config.subsampling_channels, config.dim
+        )
+        self.tdnn = Tdnn(config.dim, config.ffn_dim, config.layers, config.kernel, config.dropout)
 
     def _make_conformer(self, config: ModelConfig) -> None:
         import torchaudio
@@ -190,7 +209,23 @@ class CtcModel(nn.Module):
         if self.config.encoder == "whisper":
             x, out_lengths = self._run_whisper(x, lengths, token)
             return self._log_probs(x), out_lengths, None
+        if self.config.encoder == "tdnn":
+            return self._run_tdnn(x, lengths, token)
         return self._run_conformer(x, lengths, token)
+
+    def _run_tdnn(
+        self, x: torch.Tensor, lengths: torch.Tensor, token: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
+        # A token in front would be out of reach of most frames: it is added to each.
+        x = self.dropout(self.subsampling(x, lengths) + token)
+        out_lengths = Subsampling.lengths(lengths)
+        inside = _inside(out_lengths, x.shape[1])
+        inter = None
+        for number, layer in enumerate(self.tdnn.layers, start=1):
+            x = layer(x, inside)
+            if number == self.config.inter_layer:
+                inter = self._log_probs(x)
+        return self._log_probs(self.tdnn.norm(x)), out_lengths, inter
 
     def _run_whisper(
         self, x: torch.Tensor, lengths: torch.Tensor, token: torch.Tensor
@@ -210,9 +245,11 @@ class CtcModel(nn.Module):
         x = self.dropout(torch.cat([token.to(x.dtype), x], dim=1))
         inside = _inside(out_lengths + 1, x.shape[1])
         x = x.transpose(0, 1)
+        chunk = self.config.chunk
+        hidden = chunk_mask(len(x), chunk, self.config.left_chunks, x.device) if chunk else None
         inter = None
         for number, layer in enumerate(self.conformer.conformer_layers, start=1):
-            x = _conformer_layer(layer, x, inside)
+            x = _conformer_layer(layer, x, inside, hidden)
             if number == self.config.inter_layer:
                 inter = self._log_probs(x[1:].transpose(0, 1))
         return self._log_probs(x[1:].transpose(0, 1)), out_lengths, inter
@@ -243,18 +280,42 @@ def _inside(lengths: torch.Tensor, frames: int) -> torch.Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
-def _conformer_layer(layer: Any, x: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """One torchaudio `ConformerLayer` on ``(T, N, D)``, masking padding before its convolution."""
+def chunk_mask(frames: int, chunk: int, left_chunks: int, device: torch.device) -> torch.Tensor:
+    """What attention does not see, ``(T, T)``, true where row must not look at column.
+
+    Frame 0 is the language token: every frame sees it, and it sees itself alone, or it would
+    carry the end of a recording to its beginning.
+    """
+    number = torch.div(torch.arange(frames, device=device) - 1, chunk, rounding_mode="floor")
+    seen = (number[None] <= number[:, None]) & (number[None] >= number[:, None] - left_chunks)
+    seen[:, 0] = True
+    seen[0, 1:] = False
+    return ~seen
+
+
+def _conformer_layer(
+    layer: Any, x: torch.Tensor, inside: torch.Tensor, hidden: Optional[torch.Tensor] = None
+) -> torch.Tensor:
+    """One torchaudio `ConformerLayer` on ``(T, N, D)``, masking padding before its convolution.
+
+    With `hidden` (`chunk_mask`), attention does not see that, and the convolution no later frame.
+    """
     x = x + 0.5 * layer.ffn1(x)
     y = layer.self_attn_layer_norm(x)
-    y, _ = layer.self_attn(y, y, y, key_padding_mask=~inside, need_weights=False)
+    y, _ = layer.self_attn(y, y, y, key_padding_mask=~inside, attn_mask=hidden, need_weights=False)
     x = x + layer.self_attn_dropout(y)
     pointwise_in, glu, depthwise, norm, activation, pointwise_out, drop = (
         layer.conv_module.sequential
     )
     y = layer.conv_module.layer_norm(x).permute(1, 2, 0)
     y = glu(pointwise_in(y)) * inside[:, None]
-    y = drop(pointwise_out(activation(norm(depthwise(y)))))
+    if hidden is None:
+        y = depthwise(y)
+    else:
+        # Moved by half a kernel, the convolution ends at its frame.
+        frames = y.shape[2]
+        y = depthwise(nn.functional.pad(y, (depthwise.kernel_size[0] // 2, 0)))[..., :frames]
+    y = drop(pointwise_out(activation(norm(y))))
     x = x + y.permute(2, 0, 1)
     x = x + 0.5 * layer.ffn2(x)
     return layer.final_layer_norm(x)  # type: ignore[no-any-return]

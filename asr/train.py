@@ -546,7 +546,8 @@ class Trainer:
         if not path.exists():
             return False
         state = read_checkpoint(path)
-        if state["model_config"] != json.dumps(self.model.config.to_dict()):
+        # Parsed: a setting that is newer than the checkpoint has its default there.
+        if ModelConfig.from_dict(json.loads(state["model_config"])) != self.model.config:
             raise ModelError(f"{path}: of another model configuration; use another output folder")
         if tuple(state["tokens"]) != self.tokens:
             raise ModelError(f"{path}: of another token table; use another output folder")

@@ -18,8 +18,8 @@ from torch.nn.utils import parametrize
 from uyir.asr.model import CtcModel
 from uyir.errors import ModelError
 
-_BLOCK = re.compile(r"(?:whisper\.layers|conformer\.conformer_layers)\.(\d+)\.")
-_ENCODER = ("whisper.", "conformer.", "subsampling.")
+_BLOCK = re.compile(r"(?:whisper\.layers|conformer\.conformer_layers|tdnn\.layers)\.(\d+)\.")
+_ENCODER = ("whisper.", "conformer.", "tdnn.", "subsampling.")
 _ADAPTED = re.compile(r"(.*)\.parametrizations\.(\w+)\.original")
 
 
@@ -33,7 +33,7 @@ def depth(name: str, layers: int) -> Optional[int]:
     block = _BLOCK.match(name)
     if block:
         return int(block[1]) + 1
-    return layers if name.startswith("whisper.norm.") else 0
+    return layers if name.startswith(("whisper.norm.", "tdnn.norm.")) else 0
 
 
 class LowRank(nn.Module):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from uyir.asr.checkpoint import load_model
-from uyir.asr.model import CtcModel, ModelConfig, Subsampling, greedy
+from uyir.asr.model import CtcModel, ModelConfig, Subsampling, chunk_mask, greedy
 from uyir.errors import ModelError
 
 GOLDEN = Path(__file__).parent / "golden" / "tiny"
@@ -127,3 +128,71 @@ def test_same_outputs_in_both_torch_versions() -> None:
     assert torch.equal(lengths, wanted["lengths"])
     for row, length in enumerate(lengths.tolist()):
         assert (log_probs[row, :length] - wanted["log_probs"][row, :length]).abs().max() < 1e-4
+
+
+def tiny(**changes: Any) -> CtcModel:
+    torch.manual_seed(4)
+    values = {
+        "tokens": 7,
+        "dim": 16,
+        "heads": 2,
+        "ffn_dim": 24,
+        "layers": 3,
+        "kernel": 5,
+        "subsampling_channels": 4,
+        "dropout": 0.0,
+    }
+    return CtcModel(ModelConfig.from_dict({**values, **changes})).eval()
+
+
+@pytest.mark.parametrize("changes", [{"encoder": "tdnn", "inter_layer": 2}, {"chunk": 4}])
+def test_other_encoders_do_not_depend_on_padding(changes: dict[str, Any]) -> None:
+    model = tiny(**changes)
+    features, lengths = torch.randn(2, 90, 80), torch.tensor([90, 50])
+    together, out = model.log_probs(features, lengths, ["ta", "kn"])
+    alone, count = model.log_probs(features[1:, :50], lengths[1:], "kn")
+    assert int(out[1]) == int(count[0]) == alone.shape[1]
+    assert torch.allclose(together[1, : int(count[0])], alone[0], atol=1e-5)
+    other, _ = model.log_probs(features[1:, :50], lengths[1:], "ta")
+    assert not torch.allclose(alone, other)
+    assert ModelConfig.from_dict(model.config.to_dict()) == model.config
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 8])
+def test_a_chunk_hears_nothing_later(chunk: int) -> None:
+    """What is heard of a beginning is what is heard of it in the whole: it can be streamed."""
+    model = tiny(chunk=chunk, left_chunks=2)
+    features = torch.randn(1, 160, 80)
+    whole, _ = model.log_probs(features, torch.tensor([160]), "ta")
+    for chunks in (1, 2, 3):
+        frames = chunks * chunk
+        # The subsampling looks 30 ms ahead.
+        heard = min(160, 4 * frames + 3)
+        part, _ = model.log_probs(features[:, :heard], torch.tensor([heard]), "ta")
+        assert torch.allclose(whole[:, :frames], part[:, :frames], atol=1e-5)
+    # It does hear its own chunk, and no more of the past than it should.
+    changed = features.clone()
+    changed[:, 4 * chunk :] += 1.0
+    other, _ = model.log_probs(changed, torch.tensor([160]), "ta")
+    assert not torch.allclose(whole[:, chunk : 2 * chunk], other[:, chunk : 2 * chunk], atol=1e-3)
+    full = tiny(chunk=0)
+    full.load_state_dict(model.state_dict())
+    assert not torch.allclose(
+        full.log_probs(features, torch.tensor([160]), "ta")[0], whole, atol=1e-3
+    )
+
+
+def test_the_mask_of_chunks() -> None:
+    hidden = chunk_mask(8, 3, 1, torch.device("cpu"))
+    for row in range(8):
+        for column in range(8):
+            one, two = (row - 1) // 3, (column - 1) // 3
+            seen = column == 0 if row == 0 or column == 0 else one - 1 <= two <= one
+            assert bool(hidden[row, column]) is not seen
+
+
+def test_only_the_conformer_streams() -> None:
+    with pytest.raises(ModelError, match="a tdnn encoder has no chunks"):
+        tiny(encoder="tdnn", chunk=4)
+    with pytest.raises(ModelError, match="chunk -1"):
+        tiny(chunk=-1)
