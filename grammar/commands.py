@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Optional
 
@@ -166,51 +165,49 @@ def check(language: str) -> None:
 @language_option
 @json_option
 @click.option("--failures", "shown", default=50, show_default=True, help="How many to list.")
+@click.option(
+    "--roots-from",
+    multiple=True,
+    metavar="TEXT",
+    help="Report coverage by the roots that occur in this other text, too; may be repeated.",
+)
 @click.argument("files", nargs=-1, required=True)
-def coverage(language: str, as_json: bool, shown: int, files: tuple[str, ...]) -> None:
-    """Share of running words and of word types that the grammar accepts, on any text."""
-    from uyir.grammar.join import join as join_word
+def coverage(
+    language: str, as_json: bool, shown: int, roots_from: tuple[str, ...], files: tuple[str, ...]
+) -> None:
+    """Share of running words and of word types that the grammar accepts, on any text.
+
+    closed: accepted without an unknown root, with and without an affix. open: cut and joined again
+    without loss. known_roots: closed, with no root but those found in --roots-from.
+    """
+    from uyir.grammar.coverage import attested_roots, measure
     from uyir.grammar.segment import load_segmenter
 
     segmenter = load_segmenter(language)
-    counts = count_words(files, language)
-    failures: Counter[str] = Counter()
-    lossless: Counter[str] = Counter()
-    affixed = 0
-    for word, count in counts.items():
-        result = segmenter.segment(word)
-        if not result.closed:
-            failures[word] = count
-        elif len(result.subwords) > 1:
-            affixed += count
-        if join_word(result.marked, language) == word:
-            lossless[word] = count
-    tokens, types = sum(counts.values()), len(counts)
-    report = {
-        "words": {"tokens": tokens, "types": types},
-        "closed": {
-            "tokens": _share(tokens - sum(failures.values()), tokens),
-            "types": _share(types - len(failures), types),
-            "tokens_with_affix": _share(affixed, tokens),
-        },
-        "open": {
-            "tokens": _share(sum(lossless.values()), tokens),
-            "types": _share(len(lossless), types),
-        },
-        "failures": [[word, count] for word, count in failures.most_common(shown)],
-    }
+    known = attested_roots(segmenter, count_words(roots_from, language)) if roots_from else None
+    report, refused = measure(segmenter, count_words(files, language), known)
+    failures = refused.most_common(shown)
     if as_json:
-        click.echo(json.dumps(report, ensure_ascii=False))
+        click.echo(json.dumps({**report, "failures": failures}, ensure_ascii=False))
         return
-    for kind in ("words", "closed", "open"):
-        for name, value in report[kind].items():  # type: ignore[attr-defined]
+    for kind, values in report.items():
+        for name, value in values.items():
             click.echo(f"{kind}.{name}\t{value}")
-    for word, count in failures.most_common(shown):
+    for word, count in failures:
         click.echo(f"{count}\t{word}")
 
 
-def _share(part: int, whole: int) -> float:
-    return round(part / whole, 6) if whole else 0.0
+@grammar.command()
+@language_option
+@click.argument("files", nargs=-1, required=True)
+def unattested(language: str, files: tuple[str, ...]) -> None:
+    """List the roots of which no form occurs in some texts: form, class, gloss, file and line."""
+    from uyir.grammar.coverage import unattested_roots
+    from uyir.grammar.segment import load_segmenter
+
+    for entry in unattested_roots(load_segmenter(language), count_words(files, language)):
+        place = f"{entry.category}/{entry.path.name}:{entry.line}"
+        click.echo(f"{entry.form}\t{' '.join(entry.classes)}\t{entry.gloss}\t{place}")
 
 
 @grammar.command()
