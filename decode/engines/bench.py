@@ -157,9 +157,7 @@ class Riva:
         import torch
 
         found = self._decoder.decode_nbest(rows, torch.from_numpy(lengths))
-        return [
-            (-float(n[0].score), tuple(n[0].words)) if n else (-np.inf, ()) for n in found
-        ]
+        return [(-float(n[0].score), tuple(n[0].words)) if n else (-np.inf, ()) for n in found]
 
 
 def _timed(run: Callable[[], Any], repeat: int, gpu: bool) -> tuple[Any, float]:
@@ -192,7 +190,9 @@ def measure(
 
     gpu = device.startswith("cuda") and name in ("cuda", "k2", "riva")
     engine: Any = (
-        Riva(graph, options, min(batch, 400)) if name == "riva" else create(name, graph, options, device=device)
+        Riva(graph, options, min(batch, 400))
+        if name == "riva"
+        else create(name, graph, options, device=device)
     )
     batches = []
     for begin in range(0, len(utterances), batch):
@@ -216,7 +216,7 @@ def measure(
             counts[1] += engine.counts[1]
 
     frames = sum(len(u) for u in utterances)
-    found, seconds = _timed(decode, repeat, gpu)
+    found, seconds = _timed(decode, max(1, repeat), gpu)
     alone, peak = None, None
     if name == "cuda":
         search()
@@ -298,7 +298,9 @@ def compare(
         yield replace(
             one,
             behind=float(lost.mean()) if len(lost) else None,
-            worse=float((lost > 1e-3 * np.maximum(1.0, np.abs(best[good]) / 1000)).mean()) if len(lost) else None,
+            worse=float((lost > 1e-3 * np.maximum(1.0, np.abs(best[good]) / 1000)).mean())
+            if len(lost)
+            else None,
             floor_frames_per_s=bandwidth / (floor * ARC_BYTES) if floor else None,
         )
 

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import check_batch, usable
-from uyir.decode.engines.packed import PackedGraph, pack
+from uyir.decode.engines.packed import pack
 from uyir.decode.engines.reference import read_path
 from uyir.decode.hypothesis import Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
@@ -47,11 +47,8 @@ class Launcher(Protocol):
 
 class _Graph(ctypes.Structure):
     _fields_ = (
-        *[
-            (name, _POINTER)
-            for name in "arc eps row eps_row source olabel final level".split()
-        ],
-        *[(name, ctypes.c_uint32) for name in "first_eps num_emitting start most_blanks".split()],
+        *[(name, _POINTER) for name in ["arc", "eps", "row", "eps_row", "source", "olabel", "final", "level"]],
+        *[(name, ctypes.c_uint32) for name in ["first_eps", "num_emitting", "start", "most_blanks"]],
         ("least_cost", ctypes.c_float),
         ("rising", ctypes.c_int),
     )
@@ -60,8 +57,8 @@ class _Graph(ctypes.Structure):
 class _Batch(ctypes.Structure):
     _fields_ = (
         ("log_probs", _POINTER),
-        *[(name, ctypes.c_longlong) for name in "stride_n stride_t stride_c".split()],
-        *[(name, _POINTER) for name in "row length skip order first".split()],
+        *[(name, ctypes.c_longlong) for name in ["stride_n", "stride_t", "stride_c"]],
+        *[(name, _POINTER) for name in ["row", "length", "skip", "order", "first"]],
         ("utterances", ctypes.c_int),
         ("tokens", ctypes.c_int),
         ("beam", ctypes.c_float),
@@ -78,7 +75,7 @@ class _Record(ctypes.Structure):
         ("capacity", ctypes.c_uint64),
         *[
             (name, _POINTER)
-            for name in "top base count norm frame status best visited active restarts".split()
+            for name in ["top", "base", "count", "norm", "frame", "status", "best", "visited", "active", "restarts"]
         ],
     )
 
@@ -87,17 +84,12 @@ class _Lattice(ctypes.Structure):
     _fields_ = (
         *[
             (name, _POINTER)
-            for name in (
-                "state entry entries arc_first arcs alpha beta_sum by next score hash arc src dst "
-                "posterior top"
-            ).split()
+            for name in ["state", "entry", "entries", "arc_first", "arcs", "alpha", "beta_sum", "by", "next", "score", "hash", "arc", "src", "dst", "posterior", "top"]
         ],
         ("room", ctypes.c_uint64 * 4),
         *[
             (name, _POINTER)
-            for name in (
-                "node_base node_count best found sum label_at label_frame label label_posterior"
-            ).split()
+            for name in ["node_base", "node_count", "best", "found", "sum", "label_at", "label_frame", "label", "label_posterior"]
         ],
         ("beam", ctypes.c_float),
         ("nbest", ctypes.c_int),
@@ -291,9 +283,7 @@ class CudaEngine:
                 *self._decode(rows, counts, which[half:], options),
             ]
         host = _on_host(rows, which, counts)
-        return [
-            self._hypotheses(found[k], best[k], host[k], options) for k in range(len(which))
-        ]
+        return [self._hypotheses(found[k], best[k], host[k], options) for k in range(len(which))]
 
     def _hypotheses(
         self, found: Found, best: Optional[FoundBest], log_probs: Array, options: SearchOptions
@@ -303,7 +293,9 @@ class CudaEngine:
         if found.dead:
             return [Hypothesis((), (), -np.inf, -np.inf, -np.inf, 0.0, False)]
         paths = best.paths if best is not None else []
-        by_label = _by_label(best.labels, self.packed.expand) if best is not None and paths else None
+        by_label = (
+            _by_label(best.labels, self.packed.expand) if best is not None and paths else None
+        )
         paths = paths or [found.arcs]
         hypotheses: list[Hypothesis] = []
         for path in paths:
@@ -374,7 +366,9 @@ class CudaEngine:
             return 2
         import torch
 
-        return int(torch.cuda.get_device_properties(self.device).multi_processor_count) * shape.blocks
+        return (
+            int(torch.cuda.get_device_properties(self.device).multi_processor_count) * shape.blocks
+        )
 
     def _put(self, array: Array) -> Any:
         import torch
@@ -394,9 +388,7 @@ class CudaEngine:
 class Session:
     """A search under way: what it recorded lies on the GPU, and it can go on from there."""
 
-    def __init__(
-        self, engine: CudaEngine, lengths: Sequence[int], options: SearchOptions
-    ) -> None:
+    def __init__(self, engine: CudaEngine, lengths: Sequence[int], options: SearchOptions) -> None:
         import torch
 
         self.engine, self.options = engine, options
@@ -626,9 +618,7 @@ class Session:
             length = torch.zeros(self.count * nbest, dtype=torch.int32, device=engine.device)
             arguments = [self._scan_batch, self._scan_lattice]
             arguments += [_POINTER(t.data_ptr()) for t in (path, places, rooms, length)]
-            self._go(
-                self._scan_module, "spell", -(-self.count * nbest // 64), 64, 0, arguments
-            )
+            self._go(self._scan_module, "spell", -(-self.count * nbest // 64), 64, 0, arguments)
             lengths = length.cpu().numpy().reshape(self.count, nbest)
             longest = lengths.max(axis=1, initial=0)
             if (longest <= room).all():
@@ -686,7 +676,12 @@ class Session:
             common = [engine._graph, batch, self._records(), lattice]
             grid = min(engine.blocks(shape), max(1, self.count))
             self._go(
-                module, "rescan", grid, shape.threads, shared, [*common, _POINTER(cursor.data_ptr())]
+                module,
+                "rescan",
+                grid,
+                shape.threads,
+                shared,
+                [*common, _POINTER(cursor.data_ptr())],
             )
             self._go(module, "share", self.count, shape.threads, 0, common)
             found = kept["found"].cpu().numpy()
@@ -728,7 +723,8 @@ class Session:
             "label_posterior": labels,
         }
         made = {
-            name: torch.empty(size, dtype=torch.int32, device=device) for name, size in sizes.items()
+            name: torch.empty(size, dtype=torch.int32, device=device)
+            for name, size in sizes.items()
         }
         for name, size in floats.items():
             made[name] = torch.empty(size, dtype=torch.float32, device=device)
@@ -749,7 +745,8 @@ class Session:
             for name in ("state", "arc_first", "arcs")
         )
         number, src, dst = (
-            kept[name].cpu().numpy().view(np.uint32).astype(np.int64) for name in ("arc", "src", "dst")
+            kept[name].cpu().numpy().view(np.uint32).astype(np.int64)
+            for name in ("arc", "src", "dst")
         )
         out: list[Arc] = []
         for frame in range(frames + 1):

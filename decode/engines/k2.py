@@ -6,7 +6,9 @@ has no input epsilons: every arc but the final one consumes a frame.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +23,10 @@ from uyir.errors import EngineError, GraphError
 #: recognised by its true log_prob and dropped.
 _FLOOR = -1.0e5
 _MIN_ACTIVE = 30
+#: k2 numbers the states of a batch's lattice with int32.
+_MOST_STATES = 2**31 - 1
+#: Below this a narrowed beam finds nothing worth having.
+_NARROWEST = 2.0
 
 
 class K2Engine:
@@ -44,6 +50,8 @@ class K2Engine:
             raise EngineError(f"k2 cannot use device {device!r}: {error}") from None
         if fsa.num_arcs == 0:
             raise GraphError("the graph has no arcs: nothing can be found in it")
+        if fsa.num_arcs >= _MOST_STATES:
+            raise GraphError(f"{fsa.num_arcs} arcs are too many for k2, which counts in 32 bits")
         # Carried along to the lattice's arcs, so that graph and network scores can be told apart.
         fsa.lm_scores = fsa.scores.clone()
         self._fsa = fsa
@@ -62,7 +70,7 @@ class K2Engine:
                 todo.append(index)
         for options in (self.options, self.options.wider()):
             if todo:
-                found = self._search([utterances[i] for i in todo], options)
+                found = self._fitting([utterances[i] for i in todo], options)
                 for index, hypotheses in zip(todo, found):
                     results[index] = hypotheses
                 todo = [index for index in todo if not results[index]]
@@ -82,6 +90,55 @@ class K2Engine:
         lm_score = float(self._fsa.scores[leaving].max())
         scale = self.options.acoustic_scale
         return from_path((), (), log_probs, lm_score=lm_score, acoustic_scale=scale, final=True)
+
+    def _fitting(
+        self, utterances: Sequence[FloatArray], options: SearchOptions
+    ) -> list[list[Hypothesis]]:
+        """Search in batches that k2 can number and the device has the memory for.
+
+        A batch that does not fit is halved, a single utterance's beam narrowed, and a warning says so.
+        """
+        frames = sum(map(len, utterances)) + len(utterances)
+        too_large = frames * min(options.max_active, self._fsa.shape[0]) >= _MOST_STATES
+        if not (too_large and len(utterances) > 1):
+            try:
+                return self._search(utterances, options)
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                reason = "the device has not the memory"
+            self._empty_cache()
+        else:
+            reason = "k2 counts in 32 bits, which are too few"
+        if len(utterances) > 1:
+            half = len(utterances) // 2
+            warnings.warn(
+                f"{reason} for {len(utterances)} utterances at once: searched {half} at a time",
+                stacklevel=3,
+            )
+            return [
+                *self._fitting(utterances[:half], options),
+                *self._fitting(utterances[half:], options),
+            ]
+        narrower = replace(
+            options, beam=0.75 * options.beam, max_active=max(2, options.max_active // 2)
+        )
+        if narrower.beam < _NARROWEST:
+            raise EngineError(
+                f"{reason} for one utterance of {len(utterances[0])} frames, even at beam {options.beam:g}"
+            )
+        warnings.warn(
+            f"{reason} for an utterance of {len(utterances[0])} frames: searched with beam "
+            f"{narrower.beam:g} and max_active {narrower.max_active}",
+            stacklevel=3,
+        )
+        return self._fitting(utterances, narrower)
+
+    def _empty_cache(self) -> None:
+        import torch
+
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _search(
         self, utterances: Sequence[FloatArray], options: SearchOptions
@@ -137,6 +194,11 @@ class K2Engine:
                 )
             )
         return hypotheses
+
+
+def _out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
 
 
 def _possible(path: LatticePath, log_probs: FloatArray) -> bool:

@@ -159,9 +159,7 @@ def _cubin(source: str, options: Sequence[str]) -> bytes:
 
 def _compile(nvrtc: Any, source: str, options: Sequence[str]) -> bytes:
     program = ctypes.c_void_p()
-    nvrtc.nvrtcCreateProgram(
-        ctypes.byref(program), source.encode(), b"search.cu", 0, None, None
-    )
+    nvrtc.nvrtcCreateProgram(ctypes.byref(program), source.encode(), b"search.cu", 0, None, None)
     flags = (ctypes.c_char_p * len(options))(*(option.encode() for option in options))
     code = nvrtc.nvrtcCompileProgram(program, len(options), flags)
     size = ctypes.c_size_t()

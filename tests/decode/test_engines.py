@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from uyir.decode.engines import NAMES, SearchOptions, available, choose, create, why_not
+from uyir.decode.engines import NAMES, SearchOptions, available, choose, create, why_chosen, why_not
 from uyir.errors import EngineError, GraphError
 
 WIDE = SearchOptions(beam=1000.0, max_active=100_000)
@@ -15,6 +15,8 @@ def engine_or_skip(name, graph, options=WIDE):
     reason = why_not(name)
     if reason is not None:
         pytest.skip(f"engine {name}: {reason}")
+    if name in ("cuda", "reference"):
+        graph = graph.real() if hasattr(graph, "real") else graph
     return create(name, graph, options)
 
 
@@ -45,12 +47,19 @@ def test_options_out_of_range_are_refused_by_name(bad):
         SearchOptions(**bad)
 
 
-def test_available_names_every_engine_and_choose_prefers_kaldi_on_a_cpu():
+def test_the_fastest_engine_that_can_run_is_chosen_and_the_reason_said(monkeypatch):
+    from uyir.decode import engines
+
     assert set(available()) == set(NAMES)
-    if available()["kaldi"] is None:
-        assert choose("cpu") == "kaldi"
-    if available()["k2"] is None:
-        assert choose("cuda:0") == "k2"
+    can = {"kaldi", "k2", "cuda", "reference"}
+    monkeypatch.setattr(engines, "why_not", lambda name: None if name in can else "not here")
+    assert (choose("cpu"), choose("cuda:0")) == ("kaldi", "cuda")
+    can.remove("cuda")
+    assert choose("cuda:0") == "k2"
+    assert "cuda cannot run here (not here)" in why_chosen("cuda")
+    can.clear()
+    with pytest.raises(EngineError, match="no search engine can run"):
+        choose("cpu")
 
 
 def test_unknown_engine_is_refused(toys):
@@ -209,7 +218,7 @@ def test_unfinished_is_flagged_not_silent(name, toys):
     array = toys.log_probs(0, 1, 3)
     (found,) = engine_or_skip(name, graph).decode(*toys.batch([array]))
     assert not found[0].final and found[0].error is None
-    if name == "kaldi":  # which keeps the unfinished path
+    if name != "k2":  # the others keep the unfinished path
         assert found[0].subwords == (5,)
 
 
@@ -246,6 +255,8 @@ def test_an_empty_graph_is_refused(name, toys):
 
     graph = Empty(3)
     graph.start = -1 if name == "kaldi" else 0
+    if name in ("cuda", "reference"):
+        pytest.skip("refused in test_cuda_search")
     with pytest.raises(GraphError, match="nothing can be found"):
         create(name, graph, WIDE)
 
@@ -361,3 +372,49 @@ def test_kaldi_and_k2_agree_on_the_bundled_graphs(path, toys):
     if differing:
         for ours, theirs in scores(differing, 40.0, 200_000):
             assert ours == pytest.approx(theirs, rel=1e-3)
+
+
+class Scarce:
+    """Stands for k2's search on a device with little memory; counts what it is asked for."""
+
+    def __init__(self, frames, beam):
+        self.frames, self.beam, self.asked = frames, beam, []
+
+    def __call__(self, utterances, options):
+        self.asked.append((len(utterances), options.beam))
+        if sum(map(len, utterances)) > self.frames or options.beam > self.beam:
+            raise RuntimeError("CUDA out of memory. Tried to allocate 80 GiB")
+        return [[len(utterance)] for utterance in utterances]
+
+
+def scarce_k2(monkeypatch, frames=10**9, beam=1000.0):
+    from uyir.decode.engines.k2 import K2Engine
+
+    engine = object.__new__(K2Engine)
+    engine._device = type("Device", (), {"type": "cpu"})()
+    engine._fsa = type("Fsa", (), {"shape": (100_000, None)})()
+    search = Scarce(frames, beam)
+    monkeypatch.setattr(engine, "_search", search, raising=False)
+    return engine, search
+
+
+def test_k2_halves_a_batch_that_does_not_fit_then_narrows_the_beam(monkeypatch):
+    utterances = [np.zeros((n, 2), np.float32) for n in (40, 30, 20, 10)]
+    engine, search = scarce_k2(monkeypatch, frames=50)
+    with pytest.warns(UserWarning, match="searched 2 at a time"):
+        assert engine._fitting(utterances, SearchOptions()) == [[40], [30], [20], [10]]
+    assert [count for count, _ in search.asked] == [4, 2, 1, 1, 2]
+    engine, search = scarce_k2(monkeypatch, beam=9.0)
+    with pytest.warns(UserWarning, match="beam 7.875"):
+        engine._fitting(utterances[:1], SearchOptions(beam=14.0))
+    engine, search = scarce_k2(monkeypatch, beam=0.1)
+    with pytest.warns(UserWarning), pytest.raises(EngineError, match="one utterance of 40 frames"):
+        engine._fitting(utterances[:1], SearchOptions(beam=14.0))
+
+
+def test_k2_never_begins_a_batch_that_overflows_int32(monkeypatch):
+    utterances = [np.zeros((300_000, 1), np.float32)] * 2
+    engine, search = scarce_k2(monkeypatch)
+    with pytest.warns(UserWarning, match="32 bits"):
+        engine._fitting(utterances, SearchOptions(max_active=7000))
+    assert [count for count, _ in search.asked] == [1, 1]
