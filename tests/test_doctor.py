@@ -23,6 +23,8 @@ def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> Non
         "torch",
         "engines",
         "default_engine",
+        "gpu_engine",
+        "why_engine",
         "models",
         "programs",
         "ok",
@@ -36,6 +38,7 @@ def test_json_has_the_documented_keys(capsys: pytest.CaptureFixture[str]) -> Non
     assert set(report["programs"]["espeak-ng"]) == {"path", "needed_for", "install"}
     assert {"kaldi", "k2"} <= set(report["engines"])
     assert report["engines"][report["default_engine"]] is None
+    assert "fastest" in report["why_engine"][report["default_engine"]]
     assert report["ok"] is (code == 0)
     assert report["ok"] is not bool(report["why_not"])
 

@@ -7,6 +7,8 @@ With ``--json`` one object; programs may rely on these keys:
 - ``torch``: {``version``, ``cuda`` (the build's CUDA or null), ``devices`` (GPU names), ``error``};
 - ``engines``: name → null when it can run, else the reason why not;
 - ``default_engine``: the one that `uyir transcribe` takes on this machine's CPU, or null;
+- ``gpu_engine``: the one that it takes with ``--device cuda``, null without a GPU;
+- ``why_engine``: engine → why it is one of these two;
 - ``models``: name → {``path``, ``bytes``, ``sha256`` (of the weights, parts in order), ``languages``, ``problems``};
 - ``programs``: name → {``path`` (null when missing), ``needed_for``, ``install``};
 - ``ok``: whether transcription can run here: the required packages, an engine and a whole model;
@@ -119,6 +121,8 @@ class Report:
     torch: Torch
     engines: Mapping[str, Optional[str]]
     default_engine: Optional[str]
+    gpu_engine: Optional[str]
+    why_engine: Mapping[str, str]
     models: Mapping[str, Model]
     programs: Mapping[str, Program]
     ok: bool
@@ -167,13 +171,28 @@ def find_engines() -> dict[str, Optional[str]]:
     return dict(engines.available())
 
 
-def choose_engine(engines: Mapping[str, Optional[str]]) -> Optional[str]:
-    """What transcription takes where it is not told."""
+def choose_engine(engines: Mapping[str, Optional[str]], device: str = "cpu") -> Optional[str]:
+    """What transcription takes where it is not told, or None where no engine can run."""
     if all(engines.values()):
         return None
     from uyir.decode.engines import choose
 
-    return choose()
+    try:
+        return choose(device)
+    except UyirError:
+        return None
+
+
+def why_engines(engines: Mapping[str, Optional[str]], gpu: bool) -> dict[str, str]:
+    """Why each engine that is chosen is."""
+    reasons: dict[str, str] = {}
+    for device in ("cpu", "cuda") if gpu else ("cpu",):
+        name = choose_engine(engines, device)
+        if name is not None:
+            from uyir.decode.engines import why_chosen
+
+            reasons[name] = why_chosen(device)
+    return reasons
 
 
 def look_at_model(folder: Path) -> Model:
@@ -259,6 +278,8 @@ def examine() -> Report:
         torch=torch,
         engines=engines,
         default_engine=choose_engine(engines),
+        gpu_engine=choose_engine(engines, "cuda") if torch.devices else None,
+        why_engine=why_engines(engines, bool(torch.devices)),
         models=models,
         programs=find_programs(),
         ok=not why_not,
@@ -285,7 +306,8 @@ def describe(report: Report) -> str:
         lines += [f"  GPU: {name}" for name in torch.devices] or ["  no GPU here; the CPU serves"]
     lines += ["", "engines"]
     for name, reason in report.engines.items():
-        default = " (default)" if name == report.default_engine else ""
+        chosen = name in (report.default_engine, report.gpu_engine)
+        default = f" (default: {report.why_engine.get(name, 'chosen')})" if chosen else ""
         verdict = "can run" + default if reason is None else f"cannot run: {reason}"
         lines.append(f"  {name}: {verdict}")
     lines += ["", "models"]
