@@ -52,7 +52,7 @@ check-types:
 	@cd .stamps/typed && export MYPYPATH=$$PWD && \
 	  ../../.venv/bin/mypy --config-file ../../pyproject.toml -p uyir && \
 	  ../../.venv/bin/mypy --config-file ../../pyproject.toml ../../.ci/*.py ../../benchmarks/*.py \
-	    ../../recipes/*/*.py
+	    ../../recipes/*.py ../../recipes/*/*.py
 
 format: .venv/.installed-test
 	@.venv/bin/ruff check --quiet --fix .

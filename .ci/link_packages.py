@@ -18,6 +18,8 @@ def main(folder: Path) -> None:
     wanted: dict[Path, Path] = {}
     for package in sorted(package_dir):
         target = ROOT / package_dir[package]
+        if not (target / "__init__.py").exists():
+            continue  # the recipes: scripts, never imported
         if "." in package:
             wanted[folder / package.replace(".", "/")] = target
         else:

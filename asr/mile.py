@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
+from typing import Callable, Optional
 
 from uyir.asr.corpus import Corpus, pair_files
 from uyir.asr.prepare import Prepared, prepare, split, write_left_out, write_manifest
@@ -20,7 +20,10 @@ PARTS = ("train", "test")
 #: Who speaks, at the beginning of a file's name: ISTL_0000202_..., MILE_03_SP_3415_UTT_...
 SPEAKERS = {"ta": re.compile(r"([^_]+_[^_]+)_"), "kn": re.compile(r"(.+?)_UTT_")}
 #: Utterances that the archives are said to hold; None where we know of no figure.
-SIZES = {"ta": {"train": 77314, "test": 12087}, "kn": {"train": None, "test": 21891}}
+SIZES: dict[str, dict[str, Optional[int]]] = {
+    "ta": {"train": 77314, "test": 12087},
+    "kn": {"train": None, "test": 21891},
+}
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Processes:
             torch._foreach_div_(gradients, total)
             return
         flat = self.add(torch.cat([gradient.flatten() for gradient in gradients])) / total
-        for gradient, part in zip(gradients, flat.split([g.numel() for g in gradients])):
+        for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients])):
             gradient.copy_(part.view_as(gradient))
 
 

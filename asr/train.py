@@ -426,7 +426,7 @@ class Trainer:
         keep = min(self.config.ema, (1 + step) / (10 + step))
         average = list(self.average.values())
         torch._foreach_mul_(average, keep)
-        learning = [p for p in self.model.parameters() if p.requires_grad]
+        learning: list[torch.Tensor] = [p for p in self.model.parameters() if p.requires_grad]
         torch._foreach_add_(average, learning, alpha=1 - keep)
 
     @torch.no_grad()
