@@ -82,6 +82,8 @@ class TrainConfig:
     ema: float = 0.999
     inter_weight: float = 0.3  # of the loss, where the model has an inter_layer
     label_smoothing: float = 0.0  # share of the frames' divergence from uniform in the loss
+    compile: bool = False  # the encoder's layers through torch.compile, where torch is 2 or newer
+    tensorboard: bool = False  # the log for TensorBoard too, in OUTPUT/tensorboard
     log_steps: int = 20
     eval_steps: int = 500
     dev_utterances: int = 400  # a language

@@ -106,6 +106,8 @@ class Trainer:
         }
         self.anchor, self.optimiser = self._make_optimiser()
         processes = self.processes
+        self._network: Callable[..., Any] = self._compiled() if config.compile else self.model
+        self._board = self._tensorboard() if config.tensorboard else None
         self.loader = self._make_loader(
             self.mixture.utterances, config.pad_seconds, (processes.rank, processes.world)
         )
@@ -200,6 +202,24 @@ class Trainer:
         )
         optimiser = torch.optim.AdamW(groups, lr=config.peak_lr, betas=(0.9, 0.98), **options)
         return Anchor(self.model, anchored, config.anchor), optimiser
+
+    def _compiled(self) -> Callable[..., Any]:
+        if not hasattr(torch, "compile"):
+            raise ModelError(f"compile wants torch 2 or newer, this is {torch.__version__}")
+        # Lengths change with every batch.
+        compiled: Callable[..., Any] = torch.compile(self.model, dynamic=True)
+        return compiled
+
+    def _tensorboard(self) -> Any:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ModelError(
+                "tensorboard is not installed: pip install 'uyir[tensorboard]', or set tensorboard: false"
+            ) from None
+        if not self.processes.first:
+            return None
+        return SummaryWriter(str(self.output / "tensorboard"))  # type: ignore[no-untyped-call]
 
     def _make_loader(
         self,
@@ -408,7 +428,7 @@ class Trainer:
         features, lengths = self._features(batch, generator)
         features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
-            log_probs, out_lengths, inter = self.model(features, lengths, batch.language)
+            log_probs, out_lengths, inter = self._network(features, lengths, batch.language)
         loss = ctc_loss(log_probs, out_lengths, batch)
         if config.label_smoothing:
             loss = (1 - config.label_smoothing) * loss + config.label_smoothing * uniform_loss(
@@ -501,6 +521,11 @@ class Trainer:
         if not self.processes.first:
             return
         self.say("  ".join(f"{name} {value}" for name, value in values.items()))
+        if self._board is not None:
+            for name, value in values.items():
+                if name != "step":
+                    self._board.add_scalar(name, value, values["step"])
+            self._board.flush()
         path = self.output / "log.jsonl"
         try:
             self.output.mkdir(parents=True, exist_ok=True)

@@ -246,6 +246,48 @@ def test_label_smoothing_is_the_divergence_from_uniform() -> None:
     assert float(uniform_loss(flat, torch.tensor([3]))) == pytest.approx(0.0, abs=1e-6)
 
 
+def test_a_time_delay_network_learns(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 24)
+    model = {**MODEL, "encoder": "tdnn", "kernel": 3, "layers": 3, "inter_layer": 1}
+    outcome = Trainer(read_config(write_config(tmp_path, model=model)), "cpu", quiet).run()
+    assert outcome.dev["ta"] < 0.1
+
+
+def test_compiled_and_not_give_the_same_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_tones(tmp_path / "data", 20)
+    path = write_config(tmp_path, compile=True, steps=1)
+    if not hasattr(torch, "compile"):
+        with pytest.raises(ModelError, match="compile wants torch 2"):
+            Trainer(read_config(path), "cpu", quiet)
+        return
+    # The graph that compiling captures, run as it is: no compiler of C++ is wanted here.
+    compile = torch.compile
+    monkeypatch.setattr(torch, "compile", functools.partial(compile, backend="eager"))
+    one = Trainer(read_config(path), "cpu", quiet)
+    two = Trainer(read_config(write_config(tmp_path, steps=1)), "cpu", quiet)
+    for trainer in (one, two):
+        trainer._set_normalisation()
+    assert one._network is not one.model
+    batch = next(iter(two.loader.load(two._epoch(0), 0)))
+    losses = [float(trainer._loss(batch).detach()) for trainer in (one, two)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    config = read_config(write_config(tmp_path, tensorboard=True, steps=10))
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError:
+        with pytest.raises(ModelError, match="tensorboard is not installed"):
+            Trainer(config, "cpu", quiet)
+        return
+    Trainer(config, "cpu", quiet).run()
+    assert list((tmp_path / "exp/tensorboard").glob("events*"))
+
+
 def test_label_smoothing_trains(tmp_path: Path) -> None:
     write_tones(tmp_path / "data", 20)
     config = read_config(write_config(tmp_path, steps=5, label_smoothing=0.1))
