@@ -64,7 +64,8 @@ def synthetic(graph: Any, count: int, noise: float, seed: int, frames: int = 98)
     offsets = arcs.offsets
     out = []
     for _ in range(count):
-        state, spoken = arcs.start, []
+        state = arcs.start
+        spoken: list[int] = []
         while len(spoken) < frames:
             first, after = int(offsets[state]), int(offsets[state + 1])
             if first == after:

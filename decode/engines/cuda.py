@@ -47,8 +47,14 @@ class Launcher(Protocol):
 
 class _Graph(ctypes.Structure):
     _fields_ = (
-        *[(name, _POINTER) for name in ["arc", "eps", "row", "eps_row", "source", "olabel", "final", "level"]],
-        *[(name, ctypes.c_uint32) for name in ["first_eps", "num_emitting", "start", "most_blanks"]],
+        *[
+            (name, _POINTER)
+            for name in ["arc", "eps", "row", "eps_row", "source", "olabel", "final", "level"]
+        ],
+        *[
+            (name, ctypes.c_uint32)
+            for name in ["first_eps", "num_emitting", "start", "most_blanks"]
+        ],
         ("least_cost", ctypes.c_float),
         ("rising", ctypes.c_int),
     )
@@ -75,7 +81,18 @@ class _Record(ctypes.Structure):
         ("capacity", ctypes.c_uint64),
         *[
             (name, _POINTER)
-            for name in ["top", "base", "count", "norm", "frame", "status", "best", "visited", "active", "restarts"]
+            for name in [
+                "top",
+                "base",
+                "count",
+                "norm",
+                "frame",
+                "status",
+                "best",
+                "visited",
+                "active",
+                "restarts",
+            ]
         ],
     )
 
@@ -84,12 +101,39 @@ class _Lattice(ctypes.Structure):
     _fields_ = (
         *[
             (name, _POINTER)
-            for name in ["state", "entry", "entries", "arc_first", "arcs", "alpha", "beta_sum", "by", "next", "score", "hash", "arc", "src", "dst", "posterior", "top"]
+            for name in [
+                "state",
+                "entry",
+                "entries",
+                "arc_first",
+                "arcs",
+                "alpha",
+                "beta_sum",
+                "by",
+                "next",
+                "score",
+                "hash",
+                "arc",
+                "src",
+                "dst",
+                "posterior",
+                "top",
+            ]
         ],
         ("room", ctypes.c_uint64 * 4),
         *[
             (name, _POINTER)
-            for name in ["node_base", "node_count", "best", "found", "sum", "label_at", "label_frame", "label", "label_posterior"]
+            for name in [
+                "node_base",
+                "node_count",
+                "best",
+                "found",
+                "sum",
+                "label_at",
+                "label_frame",
+                "label",
+                "label_posterior",
+            ]
         ],
         ("beam", ctypes.c_float),
         ("nbest", ctypes.c_int),
@@ -177,7 +221,11 @@ class CudaEngine:
         device = device if device.startswith("cuda") or launcher is not None else "cuda"
         self.device = torch.device(device)
         packed = self.packed
-        self.state_bits = max(1, (packed.num_states - 1).bit_length())
+        # As many bits for tokens as most tables need, so that graphs share their compiled kernels.
+        token_bits = max(8, (packed.num_tokens - 1).bit_length())
+        self.state_bits = 32 - token_bits
+        if packed.num_states > 1 << self.state_bits:
+            self.state_bits = (packed.num_states - 1).bit_length()
         if (packed.num_tokens - 1).bit_length() + self.state_bits > 32:
             raise EngineError(
                 f"{packed.num_states} states and {packed.num_tokens} tokens do not fit an arc's 32 bits"
@@ -329,18 +377,16 @@ class CudaEngine:
 
     def shape(self, options: SearchOptions, *, large: bool = False) -> Shape:
         """Table sizes for a search: in shared memory where they fit."""
-        states = max(256, 2 * self.packed.num_states)
-        if large:
-            wanted = states
-        else:
-            wanted = min(states, max(1024, 2 * options.max_active))
+        states = max(1024, 2 * self.packed.num_states)
+        wanted = states if large else min(states, max(1024, 2 * options.max_active))
         log_slots = (wanted - 1).bit_length()
         if log_slots <= 14:
             threads = {13: 512, 14: 1024}.get(log_slots, 256)
-            threads = min(threads, 1 << log_slots)
+            if self._launcher is not None:
+                threads = 64
             blocks = {13: 2, 14: 1}.get(log_slots, 4)
             return Shape(log_slots, True, threads, blocks, 11)
-        return Shape(log_slots, False, 1024, 1, 11)
+        return Shape(log_slots, False, 64 if self._launcher is not None else 1024, 1, 11)
 
     def module(self, shape: Shape, dtype: Any) -> Launcher:
         """The kernels for a shape of tables and a type of log_probs."""
@@ -504,7 +550,6 @@ class Session:
         grid = min(engine.blocks(shape), max(1, len(order)))
         shared = 4 * engine.packed.num_tokens + 16
         slots = 1 << shape.log_slots
-        held = []
         if shape.shared:
             shared += 12 * slots
             keys = values = torch.zeros(1, dtype=torch.int64, device=engine.device)
@@ -514,7 +559,7 @@ class Session:
             values = torch.empty(grid * slots, dtype=torch.int64, device=engine.device)
         cursor = torch.zeros(1, dtype=torch.int32, device=engine.device)
         batch, held = self._batch(order, total)
-        arguments = [engine._graph, batch, self._records()]
+        arguments: list[Any] = [engine._graph, batch, self._records()]
         arguments += [_POINTER(t.data_ptr()) for t in (cursor, keys, values)]
         self._go(module, "search", grid, shape.threads, shared, arguments)
         del held
@@ -576,7 +621,7 @@ class Session:
             places = torch.from_numpy(first[:-1].astype(np.int64)).to(engine.device)
             rooms = torch.from_numpy(room.astype(np.int32)).to(engine.device)
             length = torch.zeros(self.count, dtype=torch.int32, device=engine.device)
-            arguments = [engine._graph, batch, self._records()]
+            arguments: list[Any] = [engine._graph, batch, self._records()]
             arguments += [_POINTER(t.data_ptr()) for t in (path, places, rooms, length)]
             shape = engine.shape(self.options)
             block = 256 if engine.device.type == "cuda" else 32
@@ -616,7 +661,7 @@ class Session:
             places = torch.from_numpy(first[:-1].astype(np.int64)).to(engine.device)
             rooms = torch.from_numpy(room.astype(np.int32)).to(engine.device)
             length = torch.zeros(self.count * nbest, dtype=torch.int32, device=engine.device)
-            arguments = [self._scan_batch, self._scan_lattice]
+            arguments: list[Any] = [self._scan_batch, self._scan_lattice]
             arguments += [_POINTER(t.data_ptr()) for t in (path, places, rooms, length)]
             self._go(self._scan_module, "spell", -(-self.count * nbest // 64), 64, 0, arguments)
             lengths = length.cpu().numpy().reshape(self.count, nbest)
@@ -659,7 +704,8 @@ class Session:
         room = np.array([64, 64 + 32 * min(nbest, 8), 256, 64], dtype=np.int64) * (tables + 64)
         beam = min(options.lattice_beam, options.beam)
         base = self.engine.shape(options)
-        shape = Shape(min(base.log_slots, 13), True, 256, 2, 11)
+        threads = min(base.threads, 256)
+        shape = Shape(min(base.log_slots, 13), True, threads, 2, 11)
         while True:
             kept = self._lattice_tensors(room, tables, nbest)
             lattice = _Lattice(
@@ -688,7 +734,7 @@ class Session:
             top = kept["top"].cpu().numpy()
             if (found == -2).any():
                 if shape.log_alive < 12:
-                    shape = Shape(shape.log_slots, True, 256, 1, shape.log_alive + 1)
+                    shape = Shape(shape.log_slots, True, threads, 1, shape.log_alive + 1)
                 else:
                     beam /= 2
                     warnings.warn(

@@ -56,7 +56,6 @@ class Module:
     def __init__(self, source: str, macros: Mapping[str, int]) -> None:
         import torch
 
-        torch.cuda.init()
         torch.zeros(1, device="cuda")  # the context that the driver's calls below want
         major, minor = torch.cuda.get_device_capability()
         options = [f"--gpu-architecture=sm_{major}{minor}", "--fmad=false", "--std=c++17"]

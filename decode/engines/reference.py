@@ -177,8 +177,8 @@ class Search:
             else:
                 good = front.score + beta >= -lattice_beam
                 beta = np.where(good, beta, -np.inf)
-                for place in np.flatnonzero(good).tolist():
-                    finals[int(first[frame]) + place] = float(graph.final[front.state[place]])
+                for end in np.flatnonzero(good).tolist():
+                    finals[int(first[frame]) + end] = float(graph.final[front.state[end]])
             at = np.flatnonzero(front.state >= graph.first_eps)
             row = front.state[at] - graph.first_eps
             eps, owner = ranges(graph.eps_row[row], graph.eps_row[row + 1])
@@ -246,7 +246,7 @@ def read_path(
     """Alignment, (frame, label) events and graph score of a path given by the numbers of its arcs."""
     arcs = np.asarray(path, dtype=np.int64)
     token, label = graph.token[arcs], graph.olabel[arcs]
-    frame = np.cumsum(token >= 0) - (token >= 0)
+    frame: Array = np.cumsum(token >= 0) - (token >= 0)
     spoken = np.flatnonzero(label)
     events = [
         (at, word)
