@@ -271,7 +271,8 @@ class Perplexity:
 
     Unknown pieces are counted and left out of the probability, as is usual; a word with one is an
     unknown word. ``by_letter`` divides by the letters of the words (a letter string's length) and one
-    for the space or line end after each, so that units of any length compare.
+    for the space or line end after each, so that units of any length compare; letters of unknown pieces
+    (``oov_letters``) are left out there, too.
     """
 
     sentences: int
@@ -280,6 +281,7 @@ class Perplexity:
     letters: int
     oov_pieces: int
     oov_words: int
+    oov_letters: int
     log_probability: float  # natural, ends of sentences included
 
     @property
@@ -292,7 +294,7 @@ class Perplexity:
 
     @property
     def by_letter(self) -> float:
-        return self._per(self.letters)
+        return self._per(self.letters - self.oov_letters)
 
     @property
     def oov_rate(self) -> float:
@@ -309,6 +311,7 @@ class Perplexity:
             "letters": self.letters,
             "oov_pieces": self.oov_pieces,
             "oov_words": self.oov_words,
+            "oov_letters": self.oov_letters,
             "oov_rate": self.oov_rate,
             "log_probability": self.log_probability,
             "perplexity_by_piece": self.by_piece,
@@ -330,17 +333,20 @@ def perplexity(model: NgramModel, sentences: Iterable[Sequence[str]], language: 
     unk = ids.get(UNK, -1)
     unknown = (text == unk) | (text < 0)
     length: dict[str, int] = {}
-    letters = words = oov_words = 0
+    letters = words = oov_words = oov_letters = 0
     for sentence in held:
         bad = False
         for piece in sentence:
             if piece not in length:
-                length[piece] = len(decompose(piece.strip("+"), language))
-            letters += length[piece]
-            bad = bad or piece not in ids or piece == UNK
-            if not piece.endswith("+") or piece == "+":
+                length[piece] = 0 if piece == UNK else len(decompose(piece.strip("+"), language))
+            closes = not piece.endswith("+") or piece == "+"
+            own = length[piece] + closes
+            letters += own
+            if piece not in ids or piece == UNK:
+                bad = True
+                oov_letters += own
+            if closes:
                 words += 1
-                letters += 1
                 oov_words += bad
                 bad = False
     return Perplexity(
@@ -350,5 +356,6 @@ def perplexity(model: NgramModel, sentences: Iterable[Sequence[str]], language: 
         letters=letters,
         oov_pieces=int(unknown.sum()),
         oov_words=oov_words,
+        oov_letters=oov_letters,
         log_probability=float(score[~unknown].sum()),
     )
