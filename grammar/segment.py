@@ -25,13 +25,13 @@ from uyir.errors import ScriptError
 from uyir.grammar.join import MARK
 from uyir.grammar.morphotactics import (
     UNKNOWN_LETTER_COST,
-    Arc,
     Entry,
     Grammar,
     load_grammar,
     marked_form,
     unknown_pieces,
 )
+from uyir.grammar.roots import Arc
 from uyir.grammar.script import compose, decompose, letters_of
 from uyir.grammar.search import UNITS, Path, Search, Step, units
 
