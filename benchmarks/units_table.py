@@ -10,8 +10,8 @@ have for its language's folder (link the acoustic model's files beside it).
 
 ``perplexity_by_letter`` is over letters of the words and one for the space after each; what is out of
 vocabulary is left out of it, which flatters units that cannot spell. ``perplexity_spelled`` leaves
-nothing out: a word out of vocabulary is charged the probability of ``<unk>`` and that of its letters by a
-letter 5-gram, trained on the words of the text that are out of vocabulary, too.
+nothing out: what is out of vocabulary is charged the probability of ``<unk>`` and that of its letters by
+a letter 5-gram, trained on what of the training text is out of vocabulary.
 """
 
 from __future__ import annotations
@@ -37,21 +37,35 @@ from uyir.decode.assemble import (
 from uyir.decode.graph_build import SEAMS
 from uyir.decode.lm import NgramModel, Vocabulary, train
 from uyir.errors import UyirError
+from uyir.grammar.join import bare
 from uyir.grammar.script import decompose
 from uyir.grammar.unit_training import train_units, word_counts
-from uyir.grammar.units import KINDS, Units, spoken_sentences
+from uyir.grammar.units import KINDS, UNKNOWN, Units, spoken_sentences
 from uyir.lexicon.symbols import Symbols
 
 Lines = Sequence[Sequence[str]]
 
 
+def unknown_units(cut: dict[str, tuple[str, ...]], table: Symbols) -> dict[str, list[str]]:
+    """What the table does not have of each word that it does not have: pieces, or the whole word."""
+    found = {}
+    for word, pieces in cut.items():
+        missing = [piece for piece in pieces if piece not in table]
+        if missing:
+            found[word] = [word if piece == UNKNOWN else bare(piece) for piece in missing]
+    return found
+
+
 def speller(language: str, lines: Lines, units: Units, table: Symbols) -> NgramModel:
-    """The letter model of the words that the table cannot spell, as often as the text has them."""
+    """The letter model of what the table does not have, as often as the text has it."""
     counts = word_counts(lines)
-    cut = cut_words(units, counts)
-    unknown = [w for w in sorted(counts) if any(piece not in table for piece in cut[w])]
+    unknown = unknown_units(cut_words(units, counts), table)
     vocabulary = Vocabulary()
-    rows = [list(decompose(word, language)) for word in unknown for _ in range(counts[word])]
+    rows = [
+        list(decompose(piece, language))
+        for word, pieces in sorted(unknown.items())
+        for piece in pieces * counts[word]
+    ]
     return train(vocabulary.encode(rows or [["a"]]), vocabulary, 5)
 
 
@@ -59,33 +73,28 @@ def measure(
     model: NgramModel, spell: NgramModel, units: Units, table: Symbols, lines: Lines
 ) -> dict[str, float]:
     """The model on some sentences; see the module's text."""
-    cut = cut_words(units, (word for line in lines for word in line))
-    letters = {word: len(decompose(word, units.language)) + 1 for word in cut}
-    unknown = {word for word, pieces in cut.items() if any(piece not in table for piece in pieces)}
+    words = [word for line in lines for word in line]
+    cut = cut_words(units, words)
+    unknown = unknown_units(cut, table)
     text = model.encode([piece for word in line for piece in cut[word]] for line in lines)
     score = model.score(text)
-    unk = model.symbols.index("<unk>")
-    spelled = (
-        spell.score(
-            spell.encode(
-                list(decompose(w, units.language)) for line in lines for w in line if w in unknown
-            )
-        )
-        if unknown
-        else np.zeros(1)
-    )
-    words = [word for line in lines for word in line]
-    missed = sum(word in unknown for word in words)
-    known_letters = sum(letters[word] for word in words if word not in unknown)
-    all_letters = sum(letters[word] for word in words)
+    known = text != model.symbols.index("<unk>")
+    letters = sum(len(decompose(word, units.language)) + 1 for word in words)
+    rows = [
+        list(decompose(piece, units.language)) for word in words for piece in unknown.get(word, ())
+    ]
+    # The letters of what is left out, and the space after it where it ends its word.
+    ending = sum(cut[word][-1] not in table for word in words)
+    known_letters = letters - sum(map(len, rows)) - ending
+    spelled = spell.score(spell.encode(rows)) if rows else np.zeros(1)
     # What the letter model has never seen is charged as one of a hundred letters.
     spelled = np.where(np.isfinite(spelled), spelled, -math.log(100.0))
     return {
         "words": len(words),
         "units": len(text) - 2 * len(lines),
-        "oov": round(missed / len(words), 4),
-        "perplexity_by_letter": round(math.exp(-score[text != unk].sum() / known_letters), 4),
-        "perplexity_spelled": round(math.exp(-(score.sum() + spelled.sum()) / all_letters), 4),
+        "oov": round(sum(word in unknown for word in words) / len(words), 4),
+        "perplexity_by_letter": round(math.exp(-score[known].sum() / known_letters), 4),
+        "perplexity_spelled": round(math.exp(-(score.sum() + spelled.sum()) / letters), 4),
     }
 
 
@@ -98,6 +107,9 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=0, help="of other units than words, grammar")
     parser.add_argument("--order", type=int, default=4)
     parser.add_argument("--min-counts", type=int, nargs="*", default=[1, 2, 2])
+    parser.add_argument(
+        "--unseen-roots", action="store_true", help="every root of the grammar is in the table"
+    )
     parser.add_argument("--max-ngrams", type=int, help="default: no pruning")
     parser.add_argument("--models", type=Path, metavar="OUT", help="write OUT/KIND/LANGUAGE")
     parser.add_argument("--tokens", type=Path, help="the acoustic model's tokens.txt")
@@ -110,6 +122,7 @@ def main() -> int:
         order=arguments.order,
         min_counts=tuple(arguments.min_counts),
         max_ngrams=arguments.max_ngrams,
+        unseen_roots=arguments.unseen_roots,
         graph={"seams": arguments.seams, "variants": False},
     )
     try:
