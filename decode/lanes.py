@@ -10,6 +10,8 @@ that kills it twice is given up.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import multiprocessing
 import os
 import signal
@@ -141,6 +143,7 @@ def _serve(
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(threads)
+    trim = _trimmer()
     try:
         if recogniser is None:
             assert make is not None
@@ -155,12 +158,28 @@ def _serve(
             if task is None:
                 break
             connection.send(here.run(task).found)
+            del task
+            trim()
     except UyirError as error:
         _answer(connection, error)
     except (EOFError, OSError, KeyboardInterrupt):
         pass
     finally:
         os._exit(0)  # no clean-up of what was forked from the parent
+
+
+def _trimmer() -> Callable[[], object]:
+    """What gives freed memory back to the system, which glibc else keeps in pieces for hours.
+
+    Large blocks are mapped one by one from then on. Elsewhere than on glibc nothing is done.
+    """
+    try:
+        library = ctypes.CDLL(None)
+        library.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD; setting it keeps it from growing
+        trim = library.malloc_trim
+    except (OSError, AttributeError):
+        return lambda: None
+    return lambda: trim(0)
 
 
 def _answer(connection: Connection, error: UyirError) -> None:
@@ -179,6 +198,9 @@ def make_lanes(recogniser: Recogniser) -> list[Lane]:
     if recogniser.device != "cpu" or recogniser.workers < 2:
         return [Here(recogniser)]
     if "fork" in multiprocessing.get_all_start_methods() and hasattr(os, "fork"):
+        # What is loaded is never garbage: else each collection would write to, and so copy, its pages.
+        gc.collect()
+        gc.freeze()
         forked = [Process(recogniser, None, 1) for _ in range(recogniser.workers)]
         # All at once and before any thread of ours is started.
         for lane in forked:

@@ -25,7 +25,7 @@ from uyir.decode.work import Done, Found, Lane, Piece, Task, TaskQueue
 from uyir.errors import UyirError
 
 #: Groups that are read and not yet recognised.
-AHEAD = 3
+AHEAD = 2
 #: So much of a recording (s) is heard in every language to tell which it is.
 PROBE_S = 25.0
 AUTO = "auto"
@@ -190,7 +190,7 @@ class Pipeline:
                 for part in parts_of(_counting(source.blocks(), samples), self._plan.vad):
                     if self._stopped.is_set():
                         return
-                    if held >= 2 * GROUP_S:
+                    if held >= GROUP_S:
                         self._send(group)
                         group, held = _Group(), 0.0
                     group.pieces.append(Piece(number, count, part.stretch, part.samples))
