@@ -336,7 +336,8 @@ class Recogniser:
             "precision": self.precision,
             "hotword_gain": self.hotword_gain,
         }
-        for path in [*sorted(word_folder(self.folder.name).glob("*.tsv")), self.hotwords]:
+        asked = [*sorted(word_folder(self.folder.name).glob("*.tsv")), self.hotwords]
+        for path in (one for one in asked if one is not None):
             if path is not None and path.is_file():
                 digest.update(path.read_bytes())
         digest.update(json.dumps(settings, sort_keys=True).encode())
