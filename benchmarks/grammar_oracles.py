@@ -1,6 +1,6 @@
 """The closed grammars against what others made: golden cuts, generated verb forms, UniMorph, corrupted words.
 
-    python benchmarks/grammar_oracles.py golden    -l ta tests/grammar/golden/ta_segments.tsv
+    python benchmarks/grammar_oracles.py golden    -l ta tests/grammar/golden/ta_segments.tsv [--weights FILE]
     python benchmarks/grammar_oracles.py thamizhi  thamizhi-morph/Generated-Verbs [--explained FILE]
     python benchmarks/grammar_oracles.py vettu     [--explained FILE]
     python benchmarks/grammar_oracles.py unimorph  -l kn kan.tsv TEXT... [--explained FILE]
@@ -10,7 +10,8 @@ Each prints one JSON object on stdout. `--rejected OUT.tsv` (thamizhi, vettu, un
 refuses, with the reason of `--explained`: a TSV `pattern whose reason` (a regular expression for the whole form,
 or, if it has a space in it, for `form root note` as they stand there; `theirs` or `ours`; why), the first that
 matches counts; for UniMorph a TSV `form lemma features reason` whose reasons begin
-with `theirs:` or `ours:`. `golden --wrong OUT.tsv` writes the words that come out otherwise.
+with `theirs:` or `ours:`. `golden --wrong OUT.tsv` writes the words that come out otherwise; `--weights`
+scores the cuts by a table of `uyir grammar train`.
 
 thamizhi: ThamizhiMorph's files words-C*: each verb is a block of forms of one length, its bare root among them.
 vettu: the list parseWord_Rajendran.list of the package vettu (peer extra), a verb's forms after its root.
@@ -40,6 +41,7 @@ from uyir.grammar.lists import read_table
 from uyir.grammar.script import is_wellformed, normalise
 from uyir.grammar.segment import Segmenter, load_segmenter
 from uyir.grammar.text import count_words, read_lines
+from uyir.grammar.weights import weighted_segmenter
 
 
 class Form(NamedTuple):
@@ -201,7 +203,11 @@ def measure(
 
 
 def golden(arguments: argparse.Namespace) -> None:
-    score = score_golden(load_segmenter(arguments.language), arguments.golden)
+    language, weights = arguments.language, arguments.weights
+    segmenter = (
+        load_segmenter(language) if weights is None else weighted_segmenter(language, weights)
+    )
+    score = score_golden(segmenter, arguments.golden)
     if arguments.wrong is not None:
         columns = ("word", "pieces", "ours", "category", "our_category")
         write_table(arguments.wrong, columns, score.wrong)
@@ -210,7 +216,7 @@ def golden(arguments: argparse.Namespace) -> None:
         for name, value in asdict(score).items()
         if name != "wrong"
     }
-    show({"oracle": "golden", "language": arguments.language, **report})
+    show({"oracle": "golden", "language": language, **report})
 
 
 def generated(arguments: argparse.Namespace) -> None:
@@ -294,6 +300,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("-l", "--language", required=True)
     one.add_argument("golden", type=Path)
     one.add_argument("--wrong", type=Path)
+    one.add_argument("--weights", type=Path)
     one.set_defaults(run=golden)
     for name in ("thamizhi", "vettu"):
         one = commands.add_parser(name)

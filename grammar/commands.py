@@ -18,6 +18,11 @@ language_option = click.option(
     "--language", "-l", required=True, help="Language of the text: ta or kn."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON Lines on stdout.")
+weights_option = click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Costs of `uyir grammar train` instead of those of the lists.",
+)
 
 
 def _tokens(items: tuple[str, ...], text: bool) -> list[list[str]]:
@@ -33,8 +38,14 @@ def _tokens(items: tuple[str, ...], text: bool) -> list[list[str]]:
 @json_option
 @click.option("--file", "from_files", is_flag=True, help="The arguments are text files.")
 @click.option("--sentences", is_flag=True, help="One line of marked subwords a line of input.")
+@weights_option
 def segment(
-    items: tuple[str, ...], language: str, as_json: bool, from_files: bool, sentences: bool
+    items: tuple[str, ...],
+    language: str,
+    as_json: bool,
+    from_files: bool,
+    sentences: bool,
+    weights: Optional[Path],
 ) -> None:
     """Cut words into marked subwords (`m`, `m+`, `+m+`, `+m`).
 
@@ -43,8 +54,11 @@ def segment(
     the rest is done.
     """
     from uyir.grammar.segment import load_segmenter
+    from uyir.grammar.weights import weighted_segmenter
 
-    segmenter = load_segmenter(language)
+    segmenter = (
+        load_segmenter(language) if weights is None else weighted_segmenter(language, weights)
+    )
     failures = 0
     for number, line in enumerate(_tokens(items, from_files), start=1):
         marked_line: list[str] = []
@@ -121,14 +135,23 @@ def grammar() -> None:
 @language_option
 @click.option("--out", type=click.Path(path_type=Path), help="Write SG (OpenFst) and words.txt.")
 @click.option("--without", multiple=True, help="Switch entries off by feature: style=colloquial.")
-def compile_command(language: str, out: Optional[Path], without: tuple[str, ...]) -> None:
-    """Expand the lists and compile the subword grammar (SG-WFST)."""
+@weights_option
+def compile_command(
+    language: str, out: Optional[Path], without: tuple[str, ...], weights: Optional[Path]
+) -> None:
+    """Expand the lists and compile the subword grammar (SG-WFST).
+
+    SG is a plain constraint; with --weights its arcs have their costs.
+    """
     from uyir.grammar.morphotactics import load_grammar, subword_acceptor
     from uyir.grammar.segment import Segmenter
+    from uyir.grammar.weights import Weights
     from uyir.lexicon.symbols import Symbols
 
     begin = time.time()
     machine = load_grammar(language, frozenset(without))
+    if weights is not None:
+        machine = Weights.read(weights).apply(machine)
     arcs = sum(map(len, machine.arcs))
     click.echo(f"entries\t{len(machine.entries)}")
     click.echo(f"states\t{len(machine.states)}")
@@ -136,7 +159,7 @@ def compile_command(language: str, out: Optional[Path], without: tuple[str, ...]
     click.echo(f"expand_s\t{time.time() - begin:.1f}")
     begin = time.time()
     words = Symbols(["<eps>", *Segmenter(machine).pieces()])
-    sg = subword_acceptor(machine, words)
+    sg = subword_acceptor(machine, words, weighted=weights is not None)
     click.echo(f"subwords\t{len(words) - 1}")
     click.echo(f"sg_states\t{sg.num_states()}")
     click.echo(f"sg_arcs\t{sum(sg.num_arcs(s) for s in sg.states())}")
@@ -248,6 +271,49 @@ def chunks(language: str, size: int, files: tuple[str, ...]) -> None:
     roots = unknown_roots(load_segmenter(language), count_words(files, language))
     for line in chunk_table(learn_chunks(roots, language, size), language):
         click.echo(line)
+
+
+@grammar.command()
+@language_option
+@click.option("--method", type=click.Choice(["em", "viterbi"]), default="em", show_default=True)
+@click.option("--iterations", type=click.IntRange(1), default=10, show_default=True)
+@click.option(
+    "--smoothing",
+    type=click.FloatRange(0, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Added at the end to the count of every choice of the grammar, seen or not.",
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path), required=True)
+@click.argument("files", metavar="TEXT...", nargs=-1, required=True)
+def train(
+    language: str,
+    method: str,
+    iterations: int,
+    smoothing: float,
+    output: Path,
+    files: tuple[str, ...],
+) -> None:
+    """Learn weights of the lists' entries from text, by maximum likelihood.
+
+    Prints the log-likelihood of the words that the closed grammar accepts after each iteration; the
+    others are counted and left out. `uyir segment --weights` and `uyir grammar compile --weights` use
+    the table that is written.
+    """
+    from uyir.grammar.morphotactics import load_grammar
+    from uyir.grammar.weights import train as train_weights
+
+    result = train_weights(
+        load_grammar(language),
+        count_words(files, language),
+        method,
+        iterations,
+        smoothing,
+        lambda done, value: click.echo(f"log_likelihood\t{done}\t{value:.4f}"),
+    )
+    result.weights.write(output, f"{language} {method}, smoothing {smoothing:g}")
+    for name in ("closed_tokens", "closed_types", "open_tokens", "open_types"):
+        click.echo(f"{name}\t{getattr(result, name)}")
 
 
 @grammar.command()

@@ -667,7 +667,9 @@ def subword_acceptor(
     closed words, and unknown roots as a loop over chunks and letters before the same endings.
     `weighted` keeps the costs of the lists (tropical); without, SG is a plain constraint.
     `splices` adds an arc from the start for every splice symbol that is in the table.
-    Returns a deterministic, minimal `pynini.Fst`.
+    Returns a deterministic, minimal `pynini.Fst`; weighted, it is so in pairs of subword and cost,
+    as unknown roots and compounds loop over the same subwords at different costs, and to put off
+    such differences would take no end of states.
     """
     import pynini
 
@@ -699,8 +701,11 @@ def subword_acceptor(
     if splices:
         for target in sorted({arc.target for arc in grammar.arcs[Grammar.START]}):
             add(Grammar.START, splice_name(grammar, target), target, 0.0)
-    fst = pynini.determinize(pynini.connect(fst).rmepsilon())
-    return fst.minimize()
+    fst = pynini.connect(fst).rmepsilon()
+    if not weighted:
+        return pynini.determinize(fst).minimize()
+    pairs = pynini.EncodeMapper(fst.arc_type(), encode_labels=True, encode_weights=True)
+    return pynini.determinize(fst.encode(pairs)).minimize().decode(pairs)
 
 
 def _targets_after(grammar: Grammar, chunk: str) -> frozenset[int]:
