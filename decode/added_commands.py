@@ -89,13 +89,12 @@ def list_(language: str, model: Optional[str]) -> None:
 
 def _path(model: Optional[str], language: str) -> Path:
     from uyir.decode.added import word_folder
-    from uyir.decode.transcribe import find_model
+    from uyir.decode.transcribe import find_model, graph_folder
     from uyir.errors import ModelError
+    from uyir.lexicon.symbols import table_file
 
     folder = find_model(model)
-    from uyir.decode.transcribe import graph_folder
-
-    if not (graph_folder(folder) / language / "words.txt").is_file():
+    if not table_file(graph_folder(folder) / language / "words.txt").is_file():
         raise ModelError(f"{folder}: no graph of {language!r} in this model")
     return word_folder(folder.name) / f"{language}.tsv"
 

@@ -26,7 +26,7 @@ from uyir.grammar.join import bare, opens
 from uyir.grammar.morphotactics import load_grammar, splice_states
 from uyir.grammar.segment import Segmentation
 from uyir.grammar.units import UNKNOWN, GrammarUnits, Units
-from uyir.lexicon.symbols import Symbols
+from uyir.lexicon.symbols import Symbols, pack_table
 
 Lines = Sequence[Sequence[str]]
 
@@ -150,4 +150,6 @@ def assemble(
         say=say,
         **how.graph,
     )
+    # Some MB of digits and letters; a tenth of it packed.
+    pack_table(out / "words.txt")
     return table, model

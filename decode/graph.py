@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import lzma
 import os
 import tempfile
 from collections.abc import Iterable, Sequence
@@ -29,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uyir.errors import GraphError
+from uyir.lexicon.symbols import table_bytes
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -942,11 +944,11 @@ class Graph:
 
 
 def file_sha256(path: Union[str, Path]) -> str:
-    """The hash that graphs keep of their tables; raises `GraphError` if there is no such file."""
+    """The hash that graphs keep of their tables, packed or not; raises `GraphError` if there is no such file."""
     try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise GraphError(f"{path}: {error.strerror or error}") from None
+        return hashlib.sha256(table_bytes(path)).hexdigest()
+    except (OSError, EOFError, lzma.LZMAError) as error:
+        raise GraphError(f"{path}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def openfst_bytes(arcs: Arcs) -> bytes:

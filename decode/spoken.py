@@ -61,14 +61,14 @@ class SpokenLanguage:
     @classmethod
     def read(cls, recogniser: Recogniser, language: str) -> SpokenLanguage:
         from uyir.decode.graph import Graph
-        from uyir.lexicon.symbols import Symbols
+        from uyir.lexicon.symbols import Symbols, table_file
 
         folder = recogniser.graphs / language
         if language not in recogniser._model.config.languages or not folder.is_dir():
             there = ", ".join(recogniser.languages) or "none"
             raise ModelError(f"{recogniser.folder}: no {language!r} in this model; it has {there}")
         for name in ("words.txt", "HLG.safetensors", "meta.json"):
-            if not (folder / name).is_file():
+            if not table_file(folder / name).is_file():
                 raise ModelError(f"{folder / name}: missing from the model folder")
         meta = _read_json(folder / "meta.json")
         normaliser = meta.get("normaliser", NORMALISER_VERSION)

@@ -226,7 +226,7 @@ class Recogniser:
     @property
     def languages(self) -> tuple[str, ...]:
         """The languages that the model folder has a graph for."""
-        have = (path.parent.name for path in self.graphs.glob("*/words.txt"))
+        have = (path.parent.name for path in self.graphs.glob("*/words.txt*"))
         return tuple(sorted(set(have) & set(self._model.config.languages)))
 
     @property

@@ -10,6 +10,7 @@ A table gives every symbol its place in an order, 0 first. The phone set that bo
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -27,6 +28,29 @@ BLANK = "<blk>"
 #: A sound that is no speech in this language: noise, laughter, a foreign word.
 SPOKEN_NOISE = "<spn>"
 WORD_END = "|"
+
+
+def table_file(path: Union[str, Path]) -> Path:
+    """A table's file: the path itself, or where only that is there, the packed one beside it (``.xz``)."""
+    path = Path(path)
+    packed = path.with_name(path.name + ".xz")
+    return packed if packed.is_file() and not path.is_file() else path
+
+
+def table_bytes(path: Union[str, Path]) -> bytes:
+    """What stands in a table's file, unpacked. Raises `OSError` or `lzma.LZMAError`."""
+    path = table_file(path)
+    data = path.read_bytes()
+    return lzma.decompress(data) if path.suffix == ".xz" else data
+
+
+def pack_table(path: Union[str, Path]) -> Path:
+    """Replace a table by its packed form; returns the new file."""
+    path = Path(path)
+    packed = path.with_name(path.name + ".xz")
+    packed.write_bytes(lzma.compress(path.read_bytes(), preset=9))
+    path.unlink()
+    return packed
 
 
 class Symbols:
@@ -53,14 +77,17 @@ class Symbols:
 
     @classmethod
     def read(cls, path: Union[str, Path]) -> Symbols:
-        """Read a table of lines ``symbol id``; raises `DataError` naming file and line."""
-        path = Path(path)
+        """Read a table of lines ``symbol id``, or the packed one of that name; raises `DataError` naming
+        file and line."""
+        path = table_file(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = table_bytes(path).decode("utf-8")
         except FileNotFoundError:
             raise DataError("no such symbol table", path) from None
         except UnicodeDecodeError as error:
             raise DataError(f"not UTF-8: {error}", path) from None
+        except (lzma.LZMAError, EOFError) as error:
+            raise DataError(f"not a whole .xz file: {error}", path) from None
         table = cls()
         for number, line in enumerate(text.split("\n"), start=1):
             if not line.strip():

@@ -226,6 +226,7 @@ def look_at_graphs(folder: Path) -> tuple[list[str], list[str]]:
     """The languages whose graph is whole, and what is lacking of the others."""
     try:
         from uyir.decode.transcribe import graph_folder
+        from uyir.lexicon.symbols import table_file
 
         graphs = graph_folder(folder)
     except (ImportError, OSError, UyirError) as error:
@@ -235,7 +236,7 @@ def look_at_graphs(folder: Path) -> tuple[list[str], list[str]]:
         lacking = [
             f"no {entry.name}/{name}"
             for name in ("words.txt", "HLG.safetensors", "meta.json")
-            if not (entry / name).is_file()
+            if not table_file(entry / name).is_file()
         ]
         problems += lacking
         if not lacking:
