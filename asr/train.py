@@ -219,7 +219,7 @@ class Trainer:
             ) from None
         if not self.processes.first:
             return None
-        return SummaryWriter(str(self.output / "tensorboard"))  # type: ignore[no-untyped-call]
+        return SummaryWriter(str(self.output / "tensorboard"))  # type: ignore[no-untyped-call,unused-ignore]
 
     def _make_loader(
         self,
@@ -401,7 +401,7 @@ class Trainer:
         if batch is not None:
             batch = batch.to(self.device)
             loss = self._loss(batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()  # type: ignore[no-untyped-call,unused-ignore]
             seconds = float(batch.lengths.sum()) / self.frontend.config.sample_rate
             tokens = float(batch.target_lengths.sum())
             sums = torch.tensor([float(loss.detach()), tokens, seconds], dtype=torch.float64)
