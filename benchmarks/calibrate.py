@@ -117,7 +117,7 @@ def fit_confidence(words: Sequence[Word]) -> Calibration:
         loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
-    optimiser.step(closure)
+    optimiser.step(closure)  # type: ignore[no-untyped-call,unused-ignore]
     posterior, heard, offset = (round(v, 3) for v in slopes().tolist())
     return Calibration(posterior, heard, offset)
 

@@ -283,6 +283,18 @@ def _lookalikes(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
     )
 
 
+@cache
+def _plain_text() -> re.Pattern[str]:
+    """Letters and signs of the scripts that there are languages for, and spaces: no digit, no punctuation."""
+    blocks = (*range(0x0B80, 0x0C00), *range(0x0C80, 0x0D00))
+    letters = "".join(
+        chr(code)
+        for code in blocks
+        if _is_word_character(chr(code)) and unicodedata.category(chr(code)) != "Nd"
+    )
+    return re.compile(f"[{letters} ]*")
+
+
 def _is_word_character(char: str) -> bool:
     return char.isalnum() or unicodedata.category(char)[0] == "M"
 
@@ -298,6 +310,8 @@ def normalise(text: str, language: str) -> str:
     text = _JOINERS.sub("", text)
     for pattern, replacement in _lookalikes(language):
         text = pattern.sub(replacement, text)
+    if _plain_text().fullmatch(text):  # nearly all text: nothing below would change it
+        return unicodedata.normalize("NFC", " ".join(text.split()))
     out = []
     for position, char in enumerate(text):
         if unicodedata.category(char) == "Nd":

@@ -173,25 +173,28 @@ def score(
         raise click.UsageError("REF and HYP cannot both be stdin")
     if html is None and (audio_root is not None or embed_audio):
         raise click.UsageError("--audio_root and --embed_audio are for the page: --html FILE")
-    report = _score(ref, hyp, **options)
-    if html is not None:
-        from uyir.decode.score.page import write_page
+    from uyir.decode.score.report import no_collector
 
-        write_page(report, html, audio_root=audio_root, embed_audio=embed_audio)
-        click.echo(f"uyir: wrote {html}", err=True)
-    if errs is not None:
-        from uyir.decode.score.errs import errs_lines
+    with no_collector():
+        report = _score(ref, hyp, **options)
+        if html is not None:
+            from uyir.decode.score.page import write_page
 
-        _write(errs, "".join(f"{line}\n" for line in errs_lines(report)))
-        click.echo(f"uyir: wrote {errs}", err=True)
-    if as_json:
-        from uyir.decode.score.report import to_dict
+            write_page(report, html, audio_root=audio_root, embed_audio=embed_audio)
+            click.echo(f"uyir: wrote {html}", err=True)
+        if errs is not None:
+            from uyir.decode.score.errs import errs_lines
 
-        click.echo(json.dumps(to_dict(report, top), ensure_ascii=False))
-    else:
-        from uyir.decode.score.terminal import write
+            _write(errs, "".join(f"{line}\n" for line in errs_lines(report)))
+            click.echo(f"uyir: wrote {errs}", err=True)
+        if as_json:
+            from uyir.decode.score.report import to_dict
 
-        write(report, sys.stdout)
+            click.echo(json.dumps(to_dict(report, top), ensure_ascii=False))
+        else:
+            from uyir.decode.score.terminal import write
+
+            write(report, sys.stdout)
 
 
 @click.command()

@@ -129,7 +129,7 @@ def score_files(
     Raises `DataError` for that, for a text in another script, and where no id is in both.
     """
     options = replace(options, language=language) if options else Options(language)
-    with _no_collector():
+    with no_collector():
         refs = read_texts(ref, ref_form, column=ref_column, full_paths=full_paths)
         for path in metadata:
             refs = with_metadata(refs, path)
@@ -138,7 +138,7 @@ def score_files(
 
 
 @contextmanager
-def _no_collector() -> Iterator[None]:
+def no_collector() -> Iterator[None]:
     """Millions of small objects are made here and none in circles: looking for circles among them
     took a quarter of the time."""
     was_enabled = gc.isenabled()

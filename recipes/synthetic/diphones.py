@@ -270,8 +270,8 @@ def sayable(
     for number in range(count):
         language = rng.choice(sorted(lists))
         chosen = rng.choices(lists[language], k=rng.randint(1, 5))
-        phones = " ".join(words[language][word] for word in chosen)
-        yield Sentence(f"{language}-run{number}", language, " ".join(chosen), phones)
+        spoken = " ".join(words[language][word] for word in chosen)
+        yield Sentence(f"{language}-run{number}", language, " ".join(chosen), spoken)
 
 
 def main() -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+import re
 import unicodedata
 
 import pytest
@@ -109,3 +111,14 @@ def test_script_of() -> None:
     assert script_of("ನಮಸ್ಕಾರ") == "kn"
     assert script_of("hello") is None
     assert words_of("வணக்கம் hello 12", "ta") == ["வணக்கம்"]
+
+
+def test_text_of_letters_alone_is_normalised_as_any_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way of plain text and the long way say the same, of any characters."""
+    rng = random.Random(1)
+    characters = [chr(code) for code in (*range(0x0B80, 0x0C00), *range(0x0C80, 0x0D00))]
+    characters += list(" .,'-09aZ\u200c\t\n")
+    texts = ["".join(rng.choices(characters, k=rng.randint(0, 9))) for _ in range(5000)]
+    short = [normalise(text, language) for text in texts for language in ("ta", "kn")]
+    monkeypatch.setattr("uyir.grammar.script._plain_text", lambda: re.compile("(?!)"))
+    assert short == [normalise(text, language) for text in texts for language in ("ta", "kn")]
