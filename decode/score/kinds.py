@@ -7,12 +7,12 @@ are numbers. A wrong word is wrong in its *root*, in its *affixes*, in both, or 
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Iterable
 from typing import NamedTuple, Optional
 
 from uyir.errors import DataError
 from uyir.grammar.lists import LANGUAGE_DATA
-from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, load_script
+from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, letters_of, load_script
 from uyir.grammar.segment import Segmentation, Segmenter, Subword
 
 OTHER = "other"
@@ -42,24 +42,24 @@ class Kinds:
     """Categories and parts of words, each word looked at once."""
 
     def __init__(self, language: str, segmenter: Segmenter) -> None:
-        self._language = language
+        self.language = self._language = language
         self._segmenter = segmenter
+        self._found: dict[str, Segmentation] = {}
         self._categories: dict[str, str] = {}
         self._parts: dict[str, Optional[_Parts]] = {}
         self._accepted: dict[str, bool] = {}
 
-    def learn(self, words: Iterable[str], parts_of: Container[str] = ()) -> None:
-        """Look at many words at once, which is faster than one by one, since sorted words share
-        their beginnings; those of ``parts_of`` for `position`, too."""
-        for word in sorted({word for word in words if word not in self._categories}):
-            if not is_wellformed(word, self._language):
+    def learn(self, words: Iterable[str]) -> None:
+        """Look at words before they are asked for."""
+        for word in words:
+            if word in self._categories:
+                continue
+            if letters_of(word, self._language) is None:
                 digits = any(char.isdigit() for char in word)
                 self._categories[word] = "numbers" if digits else OTHER
                 continue
-            found = self._segmenter.segment(word)
+            found = self._found[word] = self._segmenter.segment(word)
             self._categories[word] = _category(found)
-            if word in parts_of:
-                self._parts[word] = self._split(found)
 
     def category(self, word: str) -> str:
         if word not in self._categories:
@@ -113,8 +113,9 @@ class Kinds:
 
     def _look(self, word: str) -> Optional[_Parts]:
         if word not in self._parts:
-            fit = is_wellformed(word, self._language)
-            self._parts[word] = self._split(self._segmenter.segment(word)) if fit else None
+            self.learn([word])
+            found = self._found.get(word)
+            self._parts[word] = None if found is None else self._split(found)
         return self._parts[word]
 
     def _split(self, found: Segmentation) -> _Parts:

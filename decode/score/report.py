@@ -39,8 +39,8 @@ from uyir.grammar.text import read_lines
 
 #: What becomes of an utterance that only one side has.
 MISSING = ("count", "skip", "error")
-#: With more distinct words than this they are segmented in a process of their own.
-_MANY_WORDS = 20_000
+#: With more utterances than this their words are segmented in a process of their own.
+_MANY_UTTERANCES = 1000
 
 
 @dataclass(frozen=True)
@@ -181,12 +181,14 @@ def score_texts(refs: Texts, hyps: Texts, options: Options) -> Report:
     if not options.any_script:
         for texts in (refs, hyps):
             notes += check_script(texts, options.language)
-    raw, rows, meter, counts = _measure(pairs, options)
-    errors = _Errors(meter.words, rows)
     by_kind = None
     if options.grammar:
-        many = len(meter.words) > _MANY_WORDS
-        by_kind = Background(lambda: _by_kind(errors, options.language), apart=many)
+        many = len(pairs) > _MANY_UTTERANCES
+        by_kind = Background(lambda: _kinds(pairs, options.language), _by_kind, apart=many)
+    raw, rows, meter, counts = _measure(pairs, options)
+    errors = _Errors(meter.words, rows)
+    if by_kind is not None:
+        by_kind.give(errors)
     segmenter = load_segmenter(options.language) if options.grammar else None
     tolerance = Tolerance(options.language, segmenter, options.costs)
     words = meter.words
@@ -394,11 +396,22 @@ class _Errors:
         return {name: Counts(*counts) for name, counts in found.items()}
 
 
-def _by_kind(errors: _Errors, language: str) -> dict[str, Any]:
-    words = errors.words
+def _kinds(pairs: Sequence[tuple[Utterance, Optional[Utterance]]], language: str) -> Kinds:
+    """What kind of word each word of the texts is."""
+    normaliser = Normaliser(language)
+    words: set[str] = set()
+    for item, hyp in pairs:
+        words.update(normaliser.words(item.text))
+        if hyp is not None:
+            words.update(normaliser.words(hyp.text))
     kinds = Kinds(language, load_segmenter(language))
+    kinds.learn(words)
+    return kinds
+
+
+def _by_kind(kinds: Kinds, errors: _Errors) -> dict[str, Any]:
+    words = errors.words
     classed = {*errors.units, *errors.insertions}
-    kinds.learn((words[n] for n in classed), {words[a] for a, _ in errors.substitutions})
     classes = {n: kinds.category(words[n]) for n in classed}
     positions: Counter[str] = Counter()
     affixes: Counter[tuple[str, str]] = Counter()
@@ -408,7 +421,7 @@ def _by_kind(errors: _Errors, language: str) -> dict[str, Any]:
         if position == "affix":
             affixes[kinds.affixes(words[a]), kinds.affixes(words[b], words[a])] += count
     return {
-        "categories": errors.by_class(classes, categories_of(language)),
+        "categories": errors.by_class(classes, categories_of(kinds.language)),
         "positions": {name: positions[name] for name in POSITIONS},
         "affixes": affixes,
     }

@@ -122,13 +122,19 @@ def test_wrong_usage_is_said(files, capsys):
 
 def test_work_beside_the_rest_gives_the_same(files, monkeypatch):
     plain = report.score_files(files / "ref", files / "hyp", "ta")
-    monkeypatch.setattr(report, "_MANY_WORDS", 0)
+    monkeypatch.setattr(report, "_MANY_UTTERANCES", 0)
     beside = report.score_files(files / "ref", files / "hyp", "ta")
     assert beside.categories == plain.categories and beside.positions == plain.positions
 
-    def fail():
+    def fail(*_):
         raise DataError("no such thing")
 
     for apart in (True, False):
-        with pytest.raises(DataError, match="no such thing"):
-            Background(fail, apart=apart).result()
+        beside = Background(lambda: 2, lambda state, data: state * data, apart)
+        beside.give(21)
+        assert beside.result() == 42
+        for prepare, work in ((fail, max), (int, fail)):
+            failing = Background(prepare, work, apart)
+            failing.give(1)
+            with pytest.raises(DataError, match="no such thing"):
+                failing.result()
