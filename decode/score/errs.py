@@ -31,8 +31,8 @@ def errs_lines(report: Report) -> Iterator[str]:
         yield f"{item.id}:\t{utterance_line(item, report.words)}"
     yield ""
     yield "SUBSTITUTIONS: count ref -> hyp"
-    substitutions = sorted(report.substitutions.items(), key=lambda e: (-e[1], e[0]))
-    yield from (f"{count}   {ref} -> {hyp}" for (ref, hyp), count in substitutions)
+    substitutions = sorted((-count, ref, hyp) for (ref, hyp), count in report.substitutions.items())
+    yield from (f"{-count}   {ref} -> {hyp}" for count, ref, hyp in substitutions)
     for title, counts in (("DELETIONS", report.deletions), ("INSERTIONS", report.insertions)):
         yield ""
         yield f"{title}: count {'ref' if title == 'DELETIONS' else 'hyp'}"
@@ -78,8 +78,9 @@ def _word_lines(report: Report) -> Iterator[str]:
     for (ref, _), count in report.substitutions.items():
         missed[ref] += count
     rows = [
-        (wrong[words[n]], words[n], in_ref[n] - missed[words[n]], in_ref[n], in_hyp[n])
+        (-wrong[words[n]], words[n], in_ref[n] - missed[words[n]], in_ref[n], in_hyp[n])
         for n in {*in_ref, *in_hyp}
     ]
-    for errors, word, right, ref_count, hyp_count in sorted(rows, key=lambda r: (-r[0], r[1])):
-        yield f"{word}   {right} {errors} {ref_count} {hyp_count}"
+    rows.sort()
+    for errors, word, right, ref_count, hyp_count in rows:
+        yield f"{word}   {right} {-errors} {ref_count} {hyp_count}"
