@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from uyir.asr.prepare import SPOKEN_NOISE
+from uyir.asr.textgrid import textgrid_text
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.script import decompose, normalise
 from uyir.grammar.segment import load_segmenter
@@ -269,35 +270,7 @@ def ctm(name: str, alignment: Alignment, tier: str) -> str:
 def textgrid(alignment: Alignment) -> str:
     """Praat's TextGrid, an interval tier each of phones, subwords and words."""
     end = alignment.duration
-    lines = [
-        'File type = "ooTextFile"',
-        'Object class = "TextGrid"',
-        "",
-        "xmin = 0",
-        f"xmax = {end:.4f}",
-        "tiers? <exists>",
-        f"size = {len(TIERS)}",
-        "item []:",
-    ]
-    for number, tier in enumerate(TIERS, start=1):
-        intervals = _tiled(getattr(alignment, tier), end)
-        lines += [
-            f"    item [{number}]:",
-            '        class = "IntervalTier"',
-            f'        name = "{tier}"',
-            "        xmin = 0",
-            f"        xmax = {end:.4f}",
-            f"        intervals: size = {len(intervals)}",
-        ]
-        for position, (begin, stop, text) in enumerate(intervals, start=1):
-            quoted = text.replace('"', '""')
-            lines += [
-                f"        intervals [{position}]:",
-                f"            xmin = {begin:.4f}",
-                f"            xmax = {stop:.4f}",
-                f'            text = "{quoted}"',
-            ]
-    return "\n".join(lines) + "\n"
+    return textgrid_text({tier: _tiled(getattr(alignment, tier), end) for tier in TIERS}, end)
 
 
 def _tiled(pieces: Sequence[Piece], end: float) -> list[tuple[float, float, str]]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Optional
 
+from uyir.asr.textgrid import textgrid_text
 from uyir.decode.transcript import Segment, SpokenWord, Transcript
 
 
@@ -149,29 +150,11 @@ def write_textgrid(transcript: Transcript, style: Style = STYLE) -> str:
     }
     filled = {name: _tiled(marks) for name, marks in tiers.items()}
     end = max([transcript.duration, 0.001, *(m[-1][1] for m in filled.values() if m)])
-    lines = ['File type = "ooTextFile"', 'Object class = "TextGrid"', ""]
-    lines += [
-        "xmin = 0",
-        f"xmax = {end:.4f}",
-        "tiers? <exists>",
-        f"size = {len(tiers)}",
-        "item []:",
-    ]
-    for number, (name, marks) in enumerate(filled.items(), start=1):
+    for name, marks in filled.items():
         last = marks[-1][1] if marks else 0.0
-        tiled = [*marks, (last, end, "")] if last < end else marks
-        lines += [f"    item [{number}]:", '        class = "IntervalTier"']
-        lines += [f'        name = "{name}"', "        xmin = 0", f"        xmax = {end:.4f}"]
-        lines.append(f"        intervals: size = {len(tiled)}")
-        for place, (begin, after, text) in enumerate(tiled, start=1):
-            quoted = text.replace('"', '""')
-            lines += [
-                f"        intervals [{place}]:",
-                f"            xmin = {begin:.4f}",
-                f"            xmax = {after:.4f}",
-                f'            text = "{quoted}"',
-            ]
-    return "\n".join(lines) + "\n"
+        if last < end:
+            filled[name] = [*marks, (last, end, "")]
+    return textgrid_text(filled, end)
 
 
 def _tiled(marks: Iterable[tuple[float, float, str]]) -> list[tuple[float, float, str]]:
