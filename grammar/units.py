@@ -17,6 +17,7 @@ Training them is in `uyir.grammar.unit_training`.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -121,7 +122,7 @@ class WordUnits:
         yield from self.words
 
 
-class _CutUnits:
+class _CutUnits(ABC):
     """Pieces of atoms; a subclass says how a word is cut."""
 
     kind = ""
@@ -132,8 +133,9 @@ class _CutUnits:
         self.costs = dict(costs)
         self.longest = max(map(len, self.costs), default=1)
 
+    @abstractmethod
     def cut(self, atoms: str) -> Sequence[str]:
-        raise NotImplementedError
+        """The pieces of a word's atoms, in order."""
 
     def segment_all(self, words: Sequence[str]) -> list[tuple[str, ...]]:
         spell = lru_cache(maxsize=None)(self.atoms.word)
