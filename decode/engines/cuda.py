@@ -178,6 +178,16 @@ class FoundBest:
         return [row[:length] for row, length in zip(self.arcs, self.lengths.tolist())]
 
 
+@dataclass(frozen=True, eq=False)
+class Raw:
+    """One utterance searched, in arrays that processes can exchange. ``log_probs``: (T, C), on the host."""
+
+    found: Found
+    best: Optional[FoundBest]
+    log_probs: Array
+    options: SearchOptions
+
+
 @lru_cache(maxsize=1)
 def source() -> str:
     """The text of the kernels."""
@@ -269,21 +279,27 @@ class CudaEngine:
     # Searching.
 
     def decode(self, log_probs: Any, lengths: Any) -> list[list[Hypothesis]]:
+        return [self.hypotheses(raw) for raw in self.find(log_probs, lengths)]
+
+    def find(self, log_probs: Any, lengths: Any) -> list[Raw]:
+        """What the GPU does of `decode`; `hypotheses` makes the rest of each, in another process too."""
         rows, counts = self.prepare(log_probs, lengths)
-        results: list[list[Hypothesis]] = [[] for _ in counts]
+        results: list[Optional[Raw]] = [None] * len(counts)
         todo = list(range(len(counts)))
         for options in (self.options, self.options.wider()):
-            if not todo:
-                break
             again = []
-            for index, hypotheses in zip(todo, self._decode(rows, counts, todo, options)):
-                if results[index] and not hypotheses[0].final and hypotheses[0].score == -np.inf:
+            for index, raw in zip(todo, self._decode(rows, counts, todo, options) if todo else ()):
+                if results[index] is not None and raw.found.dead:
                     continue
-                results[index] = hypotheses
-                if not hypotheses[0].final and hypotheses[0].error is None:
+                results[index] = raw
+                if not raw.found.final and raw.found.bad_frame is None:
                     again.append(index)
             todo = again
-        return results
+        return [raw for raw in results if raw is not None]
+
+    def hypotheses(self, raw: Raw) -> list[Hypothesis]:
+        """The hypotheses of an utterance, best first; touches no GPU."""
+        return self._hypotheses(raw.found, raw.best, raw.log_probs, raw.options)
 
     def search(self, log_probs: Any, lengths: Any) -> list[Any]:
         """The best path of each utterance as `Found`, with n-best as `FoundBest`; nothing is tried again."""
@@ -306,7 +322,7 @@ class CudaEngine:
 
     def _decode(
         self, rows: Any, counts: Sequence[int], which: Sequence[int], options: SearchOptions
-    ) -> list[list[Hypothesis]]:
+    ) -> list[Raw]:
         import torch
 
         try:
@@ -331,7 +347,7 @@ class CudaEngine:
                 *self._decode(rows, counts, which[half:], options),
             ]
         host = _on_host(rows, which, counts)
-        return [self._hypotheses(found[k], best[k], host[k], options) for k in range(len(which))]
+        return [Raw(found[k], best[k], host[k], options) for k in range(len(which))]
 
     def _hypotheses(
         self, found: Found, best: Optional[FoundBest], log_probs: Array, options: SearchOptions
