@@ -57,7 +57,9 @@ def run_stream(
     sources = list(sources_of(inputs))
     durations = [source.duration() for source in sources]
     report.expected = sum(durations)
-    groups = [[(n, sources[n]) for n in group] for group in groups_of(durations)]
+    groups = [
+        [(n, sources[n]) for n in group] for group in groups_of(durations, recogniser.group_s)
+    ]
     pipeline, lanes = recogniser.pipeline(wishes.language)
     started(pipeline)
     try:
@@ -157,7 +159,7 @@ class _Archive:
         try:
             groups = [
                 [(order[i], sources[order[i]]) for i in group]
-                for group in groups_of([durations[n] for n in order])
+                for group in groups_of([durations[n] for n in order], self.recogniser.group_s)
             ]
             for result in pipeline.run(groups, self.missing.__contains__):
                 self._one(result, each)

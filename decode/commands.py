@@ -112,7 +112,8 @@ def _shard(
               help="Roots, one a line, that are likely here, in all their inflections.")  # fmt: skip
 @click.option("--hotword_gain", type=float, default=6.0, show_default=True,
               help="How much likelier (natural logarithm).")  # fmt: skip
-@click.option("--batch_size", type=int, default=64, show_default=True, help="Stretches at once.")
+@click.option("--batch_size", type=int,
+              help="Stretches at once.  [default: 64, on a GPU 512]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Cores to use on a CPU.  [default: all]")
 @click.option("--log", type=click.Path(path_type=Path), help="Append events to it, as JSON Lines.")
 def transcribe(

@@ -1,29 +1,24 @@
-"""Who recognises: this process, or processes of their own for several cores or several GPUs.
+"""Who recognises: this process, or processes of their own for several cores or machines, or GPUs.
 
 On a CPU each process runs one thread: batches are recognised independently of how many cores there
 are, and give the same numbers on two as on one. Processes are forked where that can be done, so that
-all share one copy of the graphs; on a GPU (and where there is no fork) they are started afresh and load
-the model themselves. A process that dies is started again and its batch done in halves; only a piece
-that kills it twice is given up.
+all share one copy of the graphs; elsewhere they are started afresh and load the model themselves. A
+process that dies is started again and its batch done in halves; only a piece that kills it twice is
+given up. On GPUs this process runs network and search, and others make words of what they found.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import gc
-import multiprocessing
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
+from uyir.decode.processes import Child, Died, can_fork
 from uyir.decode.work import Done, Found, Lane, Task
-from uyir.errors import EngineError, UyirError
+from uyir.errors import UyirError
 
 if TYPE_CHECKING:
     from uyir.decode.transcribe import Recogniser
@@ -40,173 +35,187 @@ class Here:
 
     def run(self, task: Task) -> Done:
         begin = time.perf_counter()
-        try:
-            found = self._recogniser.recognise(task)
-        except UyirError as error:
-            found = [Found(None, error=str(error))] * len(task.pieces)
-        except Exception as error:  # a fault of ours or a library's: this batch fails, not the run
-            found = [Found(None, error=f"{type(error).__name__}: {error}")] * len(task.pieces)
+        found = guarded(task, lambda: self._recogniser.recognise(task))
         return Done(task, tuple(found), time.perf_counter() - begin)
 
     def close(self) -> None:
         """Nothing is held."""
 
 
-class Process:
-    """Recognises in a process of its own. ``recogniser``: forked with it; else ``make`` loads one there."""
+def guarded(task: Task, recognise: Callable[[], Sequence[Found]]) -> Sequence[Found]:
+    """What was found, or why a batch failed, said of each of its pieces."""
+    try:
+        return recognise()
+    except UyirError as error:
+        return [Found(None, error=str(error))] * len(task.pieces)
+    except Died:
+        raise
+    except Exception as error:  # a fault of ours or a library's: this batch fails, not the run
+        return [Found(None, error=f"{type(error).__name__}: {error}")] * len(task.pieces)
 
-    def __init__(
-        self, recogniser: Optional[Recogniser], make: Optional[Maker], threads: int
-    ) -> None:
-        self._recogniser = recogniser
-        self._make = make
-        self._threads = threads
-        self._process: Any = None
-        self._connection: Optional[Connection] = None
 
-    def start(self) -> None:
-        """Start the process; called by `run` where it has died."""
-        method = "fork" if self._recogniser is not None else "spawn"
-        context: Any = multiprocessing.get_context(method)
-        ours, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve,
-            args=(theirs, self._recogniser, self._make, self._threads, os.getpid()),
-            daemon=True,
-        )
-        self._process.start()
-        theirs.close()
-        self._connection = ours
+class Answerer(Protocol):
+    """A process somewhere that answers messages; see `uyir.decode.processes.Child`."""
+
+    def ask(self, message: Any) -> Any:
+        """Raises `Died` where the process ended over the message."""
+        ...  # pragma: no cover
+
+    def end(self) -> Optional[int]: ...  # pragma: no cover
+
+
+class Elsewhere:
+    """Recognises in another process, which may die."""
+
+    def __init__(self, process: Answerer) -> None:
+        self.process = process
 
     def run(self, task: Task) -> Done:
         begin = time.perf_counter()
-        found = self._found(task)
-        return Done(task, tuple(found), time.perf_counter() - begin)
+        return Done(task, tuple(self._found(task)), time.perf_counter() - begin)
 
     def _found(self, task: Task) -> Sequence[Found]:
         for attempt in range(2):
-            if self._process is None:
-                self.start()
             try:
-                assert self._connection is not None
-                self._connection.send(task)
-                answer = self._connection.recv()
+                answer = self.process.ask(task)
                 if isinstance(answer, UyirError):
                     return [Found(None, error=str(answer))] * len(task.pieces)
                 return answer  # type: ignore[no-any-return]
-            except (EOFError, OSError):
-                code = self._end()
+            except Died as died:
                 if len(task.pieces) > 1:
                     half = len(task.pieces) // 2
                     parts = (task.pieces[:half], task.pieces[half:])
                     return [f for part in parts for f in self._found(replace(task, pieces=part))]
                 if attempt:
-                    why = (
-                        f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-                    )
+                    why = died.reason
                     reason = f"the process that recognised it died twice ({why}: out of memory?)"
                     return [Found(None, error=reason)]
         raise AssertionError("unreachable")
 
-    def _end(self) -> Optional[int]:
-        process, self._process = self._process, None
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            with contextlib.suppress(OSError):
-                connection.send(None)  # forked siblings hold this end too: closing is no sign
-            connection.close()
-        if process is None:
-            return None
-        process.join(5.0)
-        if process.is_alive():
-            process.kill()
-            process.join()
-        code: Optional[int] = process.exitcode
-        return code
-
     def close(self) -> None:
         """End the process."""
-        self._end()
+        self.process.end()
 
 
-def _serve(
-    connection: Connection,
-    recogniser: Optional[Recogniser],
-    make: Optional[Maker],
-    threads: int,
-    parent: int,
-) -> None:
-    """The life of a process: tasks in, what was found out, until the other end is closed or gone."""
-    import torch
-
-    # Ctrl-C goes to the whole group; the parent decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(threads)
-    trim = _trimmer()
-    try:
-        if recogniser is None:
-            assert make is not None
-            recogniser = make()
-        here = Here(recogniser)
-        while True:
-            # Forked siblings hold each other's ends open, so that a killed parent is no EOF.
-            while not connection.poll(0.5):
-                if os.getppid() != parent:
-                    os._exit(1)
-            task = connection.recv()
-            if task is None:
-                break
-            connection.send(here.run(task).found)
-            del task
-            trim()
-    except UyirError as error:
-        _answer(connection, error)
-    except (EOFError, OSError, KeyboardInterrupt):
-        pass
-    finally:
-        os._exit(0)  # no clean-up of what was forked from the parent
+def recognising(make: Maker) -> Callable[[Task], Sequence[Found]]:
+    """What a process answers tasks with."""
+    here = Here(make())
+    return lambda task: here.run(task).found
 
 
-def _trimmer() -> Callable[[], object]:
-    """What gives freed memory back to the system, which glibc else keeps in pieces for hours.
+def forked(recogniser: Recogniser) -> Elsewhere:
+    """A lane that is a copy of this process."""
+    return Elsewhere(Child(lambda: recognising(lambda: recogniser), forked=True))
 
-    Large blocks are mapped one by one from then on. Elsewhere than on glibc nothing is done.
+
+class _Fresh:
+    """Begins a process that is started afresh (picklable)."""
+
+    def __init__(self, make: Maker) -> None:
+        self._make = make
+
+    def __call__(self) -> Callable[[Task], Sequence[Found]]:
+        return recognising(self._make)
+
+
+def fresh(make: Maker) -> Elsewhere:
+    """A lane in a process that loads the model itself."""
+    return Elsewhere(Child(_Fresh(make), forked=False))
+
+
+class Gpu:
+    """A GPU's recogniser, and whose turn it is: one batch in its network, one in its search."""
+
+    def __init__(self, recogniser: Recogniser) -> None:
+        self.recogniser = recogniser
+        self.network = threading.Lock()
+        self.search = threading.Lock()
+
+
+class Staged:
+    """Network and search on a GPU, which several such lanes share; words in a process of its own.
+
+    So several batches are under way at a time: while one is searched, the next is in the network, one
+    more is copied together, and those before it become words.
     """
-    try:
-        library = ctypes.CDLL(None)
-        library.mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD; setting it keeps it from growing
-        trim = library.malloc_trim
-    except (OSError, AttributeError):
-        return lambda: None
-    return lambda: trim(0)
+
+    def __init__(self, gpu: Gpu) -> None:
+        self._gpu = gpu
+        recogniser = gpu.recogniser
+        self._child = Child(lambda: lambda message: recogniser.assemble(*message), forked=True)
+
+    def start(self) -> None:
+        self._child.start()
+
+    def run(self, task: Task) -> Done:
+        begin = time.perf_counter()
+        found = guarded(task, lambda: self._recognise(task))
+        return Done(task, tuple(found), time.perf_counter() - begin)
+
+    def _recognise(self, task: Task) -> Sequence[Found]:
+        gpu, recogniser = self._gpu, self._gpu.recogniser
+        waves = recogniser.stacked([piece.samples for piece in task.pieces])
+        with gpu.network:
+            log_probs, lengths = recogniser.bearable(waves, task.language)
+        with gpu.search:
+            heard = recogniser.search(task.language, log_probs, lengths)
+        message = (task.language, [piece.stretch for piece in task.pieces], heard)
+        try:
+            answer = self._child.ask(message)
+        except Died:  # killed from without: this process can do it, too
+            return recogniser.assemble(*message)
+        if isinstance(answer, UyirError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        self._child.end()
 
 
-def _answer(connection: Connection, error: UyirError) -> None:
-    """Answer every task with the error that the process could not start for."""
-    while True:
-        if connection.recv() is None:
-            return
-        connection.send(EngineError(str(error)))
+def make_lanes(recogniser: Recogniser, languages: Sequence[str]) -> list[Lane]:
+    """The lanes of a run over these languages: some a GPU, or one for each core that may be used."""
+    if recogniser.cluster is not None:
+        from uyir.decode.cluster import cluster_lanes
 
-
-def make_lanes(recogniser: Recogniser) -> list[Lane]:
-    """A lane a GPU, or a core that the recogniser may use."""
+        return list(cluster_lanes(recogniser))
+    on_gpus = all(device.startswith("cuda") for device in recogniser.devices)
+    if on_gpus and recogniser.workers > 1 and can_fork():
+        return list(_gpu_lanes(recogniser, languages))
     if len(recogniser.devices) > 1:
-        lanes = [Process(None, recogniser.maker(device), 1) for device in recogniser.devices]
-        return list(lanes)
+        return [fresh(recogniser.maker(device)) for device in recogniser.devices]
     if recogniser.device != "cpu" or recogniser.workers < 2:
         return [Here(recogniser)]
-    if "fork" in multiprocessing.get_all_start_methods() and hasattr(os, "fork"):
-        # What is loaded is never garbage: else each collection would write to, and so copy, its pages.
-        gc.collect()
-        gc.freeze()
-        forked = [Process(recogniser, None, 1) for _ in range(recogniser.workers)]
-        # All at once and before any thread of ours is started.
-        for lane in forked:
-            lane.start()
-        return list(forked)
-    return [Process(None, recogniser.maker("cpu"), 1) for _ in range(recogniser.workers)]
+    if not can_fork():
+        return [fresh(recogniser.maker("cpu")) for _ in range(recogniser.workers)]
+    settle()
+    lanes = [forked(recogniser) for _ in range(recogniser.workers)]
+    # All at once and before any thread of ours is started.
+    for lane in lanes:
+        lane.process.start()  # type: ignore[attr-defined]
+    return list(lanes)
+
+
+def _gpu_lanes(recogniser: Recogniser, languages: Sequence[str]) -> list[Staged]:
+    several = len(recogniser.devices) > 1
+    gpus = [
+        Gpu(recogniser.maker(device)() if several else recogniser) for device in recogniser.devices
+    ]
+    for gpu in gpus:
+        for language in languages:
+            gpu.recogniser.language(language)
+    settle()
+    each = max(2, recogniser.assemblers // len(gpus))
+    lanes = [Staged(gpu) for gpu in gpus for _ in range(each)]
+    for lane in lanes:
+        lane.start()
+    return lanes
+
+
+def settle() -> None:
+    """Before forking: what is loaded is never garbage, else each collection would write to its pages,
+    and so copy them."""
+    gc.collect()
+    gc.freeze()
 
 
 def start_threads(lanes: Sequence[Lane], loop: Callable[[Lane], None]) -> list[threading.Thread]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,11 +17,11 @@ from typing import Any, Optional
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.batches import GROUP_S, batches_of
 from uyir.decode.lanes import start_threads
+from uyir.decode.reading import Event, Readers, Reading
 from uyir.decode.sources import Source
 from uyir.decode.transcript import Segment, Transcript
-from uyir.decode.vad import parts_of
+from uyir.decode.vad import Part
 from uyir.decode.work import Done, Found, Lane, Piece, Task, TaskQueue
-from uyir.errors import UyirError
 
 #: Groups that are read and not yet recognised.
 AHEAD = 2
@@ -58,33 +57,22 @@ class Recognised:
 @dataclass(frozen=True)
 class Plan:
     """How to recognise: the languages (one, or `AUTO` and the languages to tell apart), how to cut,
-    how large batches may be. ``offsets`` are added to a language's score a frame when
-    languages are compared."""
+    how large batches may be, and of how much audio (s) the groups that they are formed from.
+    ``offsets`` are added to a language's score a frame when languages are compared."""
 
     language: str
     languages: tuple[str, ...]
     vad: str
     batch_size: int
     batch_s: float
+    group_s: float = GROUP_S
     offsets: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass
-class _Reading:
-    """What came of reading a recording."""
-
-    number: int
-    pieces: int
-    duration: float
-    error: Optional[str]
-    seconds: float
-    hash: Optional[str]
 
 
 @dataclass
 class _Group:
     pieces: list[Piece] = field(default_factory=list)
-    readings: list[_Reading] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
     last: bool = False
 
 
@@ -97,7 +85,7 @@ class _Recording:
     seconds: float = 0.0
     final: bool = True
     error: Optional[str] = None
-    reading: Optional[_Reading] = None
+    reading: Optional[Reading] = None
     probes: dict[str, list[tuple[Piece, Found]]] = field(default_factory=dict)
 
 
@@ -113,12 +101,12 @@ class Pipeline:
         plan: Plan,
         make: Callable[..., Transcript],
         *,
-        hashing: bool = False,
+        readers: Readers,
     ) -> None:
         self._lanes = lanes
-        self._plan = plan
+        self.plan = plan
         self._make = make
-        self._hashing = hashing
+        self.readers = readers
         self._tasks = TaskQueue()
         self._inbox: queue.Queue[Any] = queue.Queue()
         self._ahead = threading.Semaphore(AHEAD)
@@ -164,51 +152,43 @@ class Pipeline:
             for thread in threads:
                 thread.join(timeout=60.0)
             reader.join(timeout=60.0)
+            self.readers.close()
 
     # ---- reading, in a thread of its own
 
     def _read_all(self, groups: Iterable[Sequence[tuple[int, Source]]]) -> None:
+        some = (members for members in groups if any(self._wanted(number) for number, _ in members))
         try:
-            for members in groups:
+            for members, events in self.readers.ahead(some, self._wanted):
                 if self._stopped.is_set():
                     break
-                if any(self._wanted(number) for number, _ in members):
-                    self._read_group(members)
+                self._read_group(members, events)
             self._inbox.put(_Group(last=True))
         except BaseException as error:  # what a caller's iterable raises is the caller's
             self._inbox.put(error)
 
-    def _read_group(self, members: Sequence[tuple[int, Source]]) -> None:
+    def _read_group(self, members: Sequence[tuple[int, Source]], events: Iterator[Event]) -> None:
         group, held = _Group(), 0.0
         for number, source in members:
             self._recordings[number] = _Recording(source, source.language or self._language())
-            begin, count, duration, error, digest = time.perf_counter(), 0, 0.0, None, None
-            try:
-                if self._hashing and self._wanted(number):
-                    digest = source.hash()
-                samples = [0]
-                for part in parts_of(_counting(source.blocks(), samples), self._plan.vad):
-                    if self._stopped.is_set():
-                        return
-                    if held >= GROUP_S:
+            for count, event in enumerate(events):
+                if self._stopped.is_set():
+                    return
+                if isinstance(event, Part):
+                    if held >= self.plan.group_s:
                         self._send(group)
                         group, held = _Group(), 0.0
-                    group.pieces.append(Piece(number, count, part.stretch, part.samples))
-                    count += 1
-                    held += len(part.samples) / SAMPLE_RATE
-                duration = samples[0] / SAMPLE_RATE
-            except UyirError as reason:
-                error = str(reason)
-            except Exception as reason:  # whatever a damaged file makes a library do
-                error = f"{source.name}: {type(reason).__name__}: {reason}"
-            if error is not None:
-                group.pieces = [piece for piece in group.pieces if piece.recording != number]
-            seconds = time.perf_counter() - begin
-            group.readings.append(_Reading(number, count, duration, error, seconds, digest))
+                    group.pieces.append(Piece(number, count, event.stretch, event.samples))
+                    held += len(event.samples) / SAMPLE_RATE
+                    continue
+                if event.error is not None:
+                    group.pieces = [piece for piece in group.pieces if piece.recording != number]
+                group.readings.append(event)
+                break
         self._send(group)
 
     def _language(self) -> Optional[str]:
-        return None if self._plan.language == AUTO else self._plan.language
+        return None if self.plan.language == AUTO else self.plan.language
 
     def _send(self, group: _Group) -> None:
         self._ahead.acquire()
@@ -284,7 +264,7 @@ class Pipeline:
                     break
                 probes.append(piece)
                 heard += len(piece.samples) / SAMPLE_RATE
-        for language in self._plan.languages if probes else ():
+        for language in self.plan.languages if probes else ():
             self._batches(group, probes, language)
         return bool(probes)
 
@@ -298,8 +278,8 @@ class Pipeline:
 
     def _batches(self, group: _Group, pieces: Sequence[Piece], language: str) -> None:
         lengths = [len(piece.samples) for piece in pieces]
-        limit = int(self._plan.batch_s * SAMPLE_RATE)
-        for batch in batches_of(lengths, self._plan.batch_size, limit):
+        limit = int(self.plan.batch_s * SAMPLE_RATE)
+        for batch in batches_of(lengths, self.plan.batch_size, limit):
             members = tuple(pieces[i] for i in batch)
             known = all(self._recordings[piece.recording].language for piece in members)
             if known and not any(self._wanted(piece.recording) for piece in members):
@@ -361,9 +341,9 @@ class Pipeline:
             if not frames:
                 return float("-inf")
             mean = sum(f.score for f in found) / frames
-            return mean + self._plan.offsets.get(language, 0.0)
+            return mean + self.plan.offsets.get(language, 0.0)
 
-        return max(self._plan.languages, key=score)
+        return max(self.plan.languages, key=score)
 
     def _take(self, recording: _Recording, piece: Piece, found: Found) -> None:
         recording.answered += 1
@@ -406,7 +386,7 @@ class Pipeline:
         in_order = [recording.segments[n] for n in sorted(recording.segments)]
         transcript = self._make(
             source=recording.source,
-            language=recording.language or self._plan.languages[0],
+            language=recording.language or self.plan.languages[0],
             segments=tuple(s for s in in_order if s.words) if error is None else (),
             duration=reading.duration,
             rtf=seconds / reading.duration if reading.duration else 0.0,
@@ -414,12 +394,6 @@ class Pipeline:
             error=error,
         )
         return Recognised(number, transcript, reading.hash)
-
-
-def _counting(blocks: Iterable[Any], count: list[int]) -> Iterator[Any]:
-    for block in blocks:
-        count[0] += len(block)
-        yield block
 
 
 def moved(segment: Segment, seconds: float) -> Segment:

@@ -15,27 +15,29 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Union, runtime_checkable
 
 import numpy as np
 
 import uyir
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.added import word_folder
-from uyir.decode.batches import GROUP_S
+from uyir.decode.batches import GPU_GROUP_S, GROUP_S
 from uyir.decode.calibration import read_calibration, read_offsets
 from uyir.decode.engines import SearchOptions, choose
 from uyir.decode.inputs import Input
-from uyir.decode.lanes import make_lanes
-from uyir.decode.pauses import Samples
+from uyir.decode.lanes import make_lanes, settle
+from uyir.decode.pauses import Samples, Stretch
 from uyir.decode.pipeline import AUTO, Pipeline, Plan, in_order, moved
+from uyir.decode.processes import can_fork
+from uyir.decode.reading import How, Readers
 from uyir.decode.sources import Audio, Source, sources_of
 from uyir.decode.spoken import SpokenLanguage
 from uyir.decode.transcript import Segment, Transcript
 from uyir.decode.vad import resolve
-from uyir.decode.work import Found, Lane, Task
+from uyir.decode.work import Found, Heard, Lane, Task
 from uyir.errors import ModelError
 from uyir.grammar.script import NORMALISER_VERSION, load_script
 
@@ -43,12 +45,15 @@ if TYPE_CHECKING:
     import torch
 
     from uyir.asr.checkpoint import LoadedModel
+    from uyir.decode.hypothesis import Hypothesis
 
 MODELS = Path(uyir.__file__).parent / "models"
 DEFAULT_MODEL = "base"
 #: A batch holds at most this many seconds, padding included, on a CPU and on a GPU.
 BATCH_S = 60.0
 GPU_BATCH_S = 1200.0
+#: … and so many parts of recordings.
+BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
 PRECISIONS = ("auto", "float32", "bfloat16")
 #: Readings of a segment that are searched for at least: the rivals that a confidence is measured by.
 RIVALS = 4
@@ -103,7 +108,7 @@ def load(
     engine: Optional[str] = None,
     device: str = "cpu",
     options: Optional[SearchOptions] = None,
-    batch_size: int = 64,
+    batch_size: Optional[int] = None,
     tuned: bool = True,
     workers: int = 1,
     vad: str = "auto",
@@ -111,6 +116,7 @@ def load(
     confidence: bool = True,
     hotwords: Optional[Union[str, Path]] = None,
     hotword_gain: float = HOTWORD_GAIN,
+    cluster: Optional[str] = None,
 ) -> Recogniser:
     """A recogniser from a model folder or the name of a bundled model.
 
@@ -128,6 +134,8 @@ def load(
     Raises `ModelError` for a folder that lacks a file or has a damaged one, `EngineError` for an
     engine that cannot run here. Graphs are read when their language is first asked for.
     """
+    if batch_size is None:
+        batch_size = GPU_BATCH_SIZE if device.startswith("cuda") else BATCH_SIZE
     if batch_size < 1:
         raise ModelError(f"batch_size is {batch_size}, want at least 1")
     if workers < 1:
@@ -146,6 +154,7 @@ def load(
         "confidence": confidence,
         "hotwords": None if hotwords is None else Path(hotwords),
         "hotword_gain": hotword_gain,
+        "cluster": cluster,
     }
     return Recogniser(folder, devices, workers=workers, **settings)
 
@@ -175,6 +184,37 @@ def _load_model(folder: Path, device: str) -> LoadedModel:
         raise ModelError(f"device {device!r} cannot be used: {reason}") from None
 
 
+@dataclass(frozen=True)
+class Stacked:
+    """Samples of a batch in one tensor (N, S), zero past each one's length (N)."""
+
+    samples: torch.Tensor
+    lengths: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, rows: slice) -> Stacked:
+        lengths = self.lengths[rows]
+        return Stacked(self.samples[rows, : int(lengths.max())], lengths)
+
+    @property
+    def longest(self) -> int:
+        return int(self.samples.shape[1])
+
+
+Waves = Union[Sequence[Samples], Stacked]
+
+
+@runtime_checkable
+class Staging(Protocol):
+    """An engine whose `decode` is two steps, of which the second needs no GPU and may be done elsewhere."""
+
+    def find(self, log_probs: Any, lengths: Any) -> list[Any]: ...  # pragma: no cover
+
+    def hypotheses(self, raw: Any) -> list[Hypothesis]: ...  # pragma: no cover
+
+
 class Recogniser:
     """A model with its graphs, ready for recordings. Make one with `load`."""
 
@@ -193,6 +233,7 @@ class Recogniser:
         confidence: bool = True,
         hotwords: Optional[Path] = None,
         hotword_gain: float = HOTWORD_GAIN,
+        cluster: Optional[str] = None,
     ) -> None:
         from uyir.asr.features import make_frontend
 
@@ -212,6 +253,7 @@ class Recogniser:
         self.confidence = confidence
         self.hotwords = hotwords
         self.hotword_gain = hotword_gain
+        self.cluster = cluster
         config = _config(folder)
         where = str(folder / "config.json")
         self.calibration = read_calibration(config, where) if confidence else None
@@ -256,7 +298,7 @@ class Recogniser:
         """
         pipeline, lanes = self.pipeline(language)
         try:
-            for result in in_order(pipeline.run(_in_groups(sources_of(audio)))):
+            for result in in_order(pipeline.run(_in_groups(sources_of(audio), self.group_s))):
                 yield result.transcript
         finally:
             for lane in lanes:
@@ -271,17 +313,40 @@ class Recogniser:
             raise ModelError(f"{self.folder}: no graph of any language in this model")
         for name in several:
             self.language(name)
-        cpu = self.device.startswith("cpu")
         plan = Plan(
             language=language,
             languages=several,
             vad=self.vad,
             batch_size=self.batch_size,
-            batch_s=BATCH_S if cpu else GPU_BATCH_S,
+            batch_s=BATCH_S if self._on_cpu else GPU_BATCH_S,
+            group_s=self.group_s,
             offsets=self.offsets,
         )
-        lanes = make_lanes(self)
-        return Pipeline(lanes, plan, self._transcript, hashing=hashing), lanes
+        how = How(self.vad, hashing)
+        children = []
+        if not self._on_cpu and self.workers > 1 and can_fork():
+            settle()
+            children = Readers.processes(how, self.readers)
+        lanes = make_lanes(self, several)
+        return Pipeline(lanes, plan, self._transcript, readers=Readers(how, children)), lanes
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.device.startswith("cpu")
+
+    @property
+    def group_s(self) -> float:
+        """Of how much audio (s) are the groups that batches are formed from."""
+        return GROUP_S if self._on_cpu else GPU_GROUP_S
+
+    @property
+    def readers(self) -> int:
+        """With a GPU: how many of the cores that may be used read recordings; the others make words."""
+        return max(1, self.workers * 3 // 8)
+
+    @property
+    def assemblers(self) -> int:
+        return max(1, self.workers - self.readers)
 
     def maker(self, device: str) -> Callable[[], Recogniser]:
         """Makes this recogniser again in another process, on a device."""
@@ -345,32 +410,69 @@ class Recogniser:
 
     def recognise(self, task: Task) -> list[Found]:
         """What is in each piece of a batch."""
-        spoken = self.language(task.language)
         log_probs, lengths = self.log_probs([p.samples for p in task.pieces], task.language)
+        heard = self.search(task.language, log_probs, lengths)
+        return self.assemble(task.language, [piece.stretch for piece in task.pieces], heard)
+
+    def search(self, language: str, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[Heard]:
+        """What the graph of a language makes of log_probs (N, T, C) and lengths (N)."""
+        engine = self.language(language).engine
+        if isinstance(engine, Staging):
+            return [Heard(raw, raw.log_probs) for raw in engine.find(log_probs, lengths)]
+        log_probs = log_probs.cpu()
+        return [
+            Heard(hypotheses, row[:length].numpy())
+            for hypotheses, row, length in zip(
+                engine.decode(log_probs, lengths), log_probs, lengths.tolist()
+            )
+        ]
+
+    def assemble(
+        self, language: str, stretches: Sequence[Stretch], heard: Sequence[Heard]
+    ) -> list[Found]:
+        """The words of what was found at each stretch; needs no GPU."""
+        spoken = self.language(language)
         out = []
-        for piece, hypotheses, row, length in zip(
-            task.pieces, spoken.engine.decode(log_probs, lengths), log_probs, lengths.tolist()
-        ):
+        for stretch, one in zip(stretches, heard):
+            hypotheses = one.found
+            if isinstance(spoken.engine, Staging):
+                hypotheses = spoken.engine.hypotheses(one.found)
             best = hypotheses[0]
             if best.error is not None:
                 out.append(Found(None, error=best.error))
                 continue
-            segment = spoken.segment(
-                piece.stretch, hypotheses, row[:length].numpy(), self.options.nbest
-            )
-            out.append(Found(segment, best.score, length))
+            segment = spoken.segment(stretch, hypotheses, one.log_probs, self.options.nbest)
+            out.append(Found(segment, best.score, len(one.log_probs)))
         return out
 
     def log_probs(
         self, waves: Sequence[Samples], language: str
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The network's output (N, T, C) and its lengths (N) for samples (S,) at 16 kHz each.
+        """The network's output (N, T, C), on its device, and its lengths (N), for samples (S,) at 16 kHz.
 
         Where memory does not suffice the batch is done in halves, and batches as large as that from then on.
         """
+        return self.bearable(self.stacked(waves), language)
+
+    def stacked(self, waves: Sequence[Samples]) -> Waves:
+        """Samples side by side in memory that a GPU copies fast; on a CPU as they are."""
         import torch
 
-        longest = max(len(wave) for wave in waves)
+        if self.device == "cpu":
+            return waves
+        lengths = torch.tensor([len(wave) for wave in waves])
+        pinned = self.device.startswith("cuda")
+        samples = torch.empty((len(waves), int(lengths.max())), pin_memory=pinned)
+        for row, wave in zip(samples, waves):
+            row[: len(wave)] = torch.from_numpy(np.require(wave, requirements=["C", "W"]))
+            row[len(wave) :] = 0.0
+        return Stacked(samples, lengths)
+
+    def bearable(self, waves: Waves, language: str) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `log_probs`; ``waves``: as `stacked` gives them."""
+        import torch
+
+        longest = waves.longest if isinstance(waves, Stacked) else max(map(len, waves))
         too_much = self._bearable is not None and len(waves) * longest > self._bearable
         if not too_much or len(waves) == 1:
             try:
@@ -387,29 +489,41 @@ class Recogniser:
             if self.device != "cpu":
                 torch.cuda.empty_cache()
         half = len(waves) // 2
-        parts = [self.log_probs(waves[:half], language), self.log_probs(waves[half:], language)]
+        parts = [self.bearable(waves[:half], language), self.bearable(waves[half:], language)]
         frames = max(part.shape[1] for part, _ in parts)
         padded = [
             torch.nn.functional.pad(part, (0, 0, 0, frames - part.shape[1])) for part, _ in parts
         ]
         return torch.cat(padded), torch.cat([lengths for _, lengths in parts])
 
-    def _forward(
-        self, waves: Sequence[Samples], language: str
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _forward(self, waves: Waves, language: str) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.network(*self.features(waves), language)
+
+    def features(self, waves: Waves) -> tuple[torch.Tensor, torch.Tensor]:
+        """Features (N, T, F) on the network's device, and their lengths (N), of what `stacked` gives."""
         import torch
 
-        tensors = [torch.from_numpy(np.ascontiguousarray(wave)) for wave in waves]
-        if self.device == "cpu":
-            rows = [self._frontend.cpu(wave) for wave in tensors]
-            counts = torch.tensor([len(row) for row in rows])
-            features = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True)
-        else:
-            features, counts = self._frontend.batch(tensors, device=self.device)
+        if isinstance(waves, Stacked):
+            samples = waves.samples.to(self.device, non_blocking=True)
+            return self._frontend.batch(samples, waves.lengths)
+        # An array that cannot be written to is one in memory shared with a reader.
+        rows = [
+            self._frontend.cpu(torch.from_numpy(np.require(wave, requirements=["C", "W"])))
+            for wave in waves
+        ]
+        counts = torch.tensor([len(row) for row in rows])
+        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True), counts
+
+    def network(
+        self, features: torch.Tensor, counts: torch.Tensor, language: str
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The forward pass alone: features (N, T, F), lengths (N) -> log_probs (N, T', C), lengths (N)."""
+        import torch
+
         kind = self.device.partition(":")[0]
         with torch.autocast(kind, dtype=torch.bfloat16, enabled=self._half()):
             log_probs, lengths = self._model.log_probs(features, counts, language)
-        return log_probs.float().cpu(), lengths.cpu()
+        return log_probs.float(), lengths.cpu()
 
     def _half(self) -> bool:
         """Whether the network runs in bfloat16."""
@@ -462,14 +576,14 @@ def _config(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def _in_groups(sources: Iterable[Source]) -> Iterator[list[tuple[int, Source]]]:
-    """Sources with their numbers in groups of at least `GROUP_S`, as they come."""
+def _in_groups(sources: Iterable[Source], group_s: float) -> Iterator[list[tuple[int, Source]]]:
+    """Sources with their numbers in groups of at least so much audio (s), as they come."""
     group: list[tuple[int, Source]] = []
     held = 0.0
     for number, source in enumerate(sources):
         group.append((number, source))
         held += source.duration()
-        if held >= GROUP_S:
+        if held >= group_s:
             yield group
             group, held = [], 0.0
     if group:

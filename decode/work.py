@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass
-from typing import Optional, Protocol
+from typing import Any, Optional, Protocol
 
 from uyir.decode.pauses import Samples, Stretch
 from uyir.decode.transcript import Segment
@@ -39,6 +39,15 @@ class Found:
     score: float = 0.0
     frames: int = 0
     error: Optional[str] = None
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What a search found for a piece: hypotheses, or what its engine makes them of without a GPU; and
+    its log_probs (T, C), on the host."""
+
+    found: Any
+    log_probs: Any
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ import torch
 from uyir.cli import main
 from uyir.decode import batches
 from uyir.decode.batches import PADDING, batches_of, groups_of
-from uyir.decode.lanes import Process
+from uyir.decode.lanes import forked
 from uyir.decode.pauses import Stretch
 from uyir.decode.report import Report, clock, printable
 from uyir.decode.transcribe import load
@@ -34,9 +34,10 @@ RATE = 16000
 SLOWLY = """
 import sys, time
 from uyir.decode import batches
-from uyir.decode.transcribe import Recogniser
 
 batches.GROUP_S = {group}
+from uyir.decode.transcribe import Recogniser
+
 recognise = Recogniser.recognise
 
 
@@ -288,7 +289,7 @@ class Fragile:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_dying_process_costs_what_killed_it_alone(tmp_path):
-    lane = Process(Fragile(tmp_path / "mark"), None, 1)
+    lane = forked(Fragile(tmp_path / "mark"))
 
     def pieces(*kinds):
         return tuple(
