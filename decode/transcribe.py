@@ -206,6 +206,19 @@ class Stacked:
 Waves = Union[Sequence[Samples], Stacked]
 
 
+def stack(waves: Sequence[Samples], *, pinned: bool) -> Stacked:
+    """Samples (S,) each in one tensor, in page-locked memory where ``pinned``."""
+    import torch
+
+    lengths = torch.tensor([len(wave) for wave in waves])
+    samples = torch.empty((len(waves), int(lengths.max())), pin_memory=pinned)
+    rows = samples.numpy()
+    for row, wave in zip(rows, waves):
+        row[: len(wave)] = wave
+        row[len(wave) :] = 0.0
+    return Stacked(samples, lengths)
+
+
 @runtime_checkable
 class Staging(Protocol):
     """An engine whose `decode` is two steps, of which the second needs no GPU and may be done elsewhere."""
@@ -456,17 +469,7 @@ class Recogniser:
 
     def stacked(self, waves: Sequence[Samples]) -> Waves:
         """Samples side by side in memory that a GPU copies fast; on a CPU as they are."""
-        import torch
-
-        if self.device == "cpu":
-            return waves
-        lengths = torch.tensor([len(wave) for wave in waves])
-        pinned = self.device.startswith("cuda")
-        samples = torch.empty((len(waves), int(lengths.max())), pin_memory=pinned)
-        for row, wave in zip(samples, waves):
-            row[: len(wave)] = torch.from_numpy(np.require(wave, requirements=["C", "W"]))
-            row[len(wave) :] = 0.0
-        return Stacked(samples, lengths)
+        return waves if self._on_cpu else stack(waves, pinned=True)
 
     def bearable(self, waves: Waves, language: str) -> tuple[torch.Tensor, torch.Tensor]:
         """See `log_probs`; ``waves``: as `stacked` gives them."""

@@ -16,7 +16,7 @@ from uyir.decode.lanes import Gpu, Staged
 from uyir.decode.pipeline import Pipeline
 from uyir.decode.reading import How, Readers
 from uyir.decode.sources import sources_of
-from uyir.decode.transcribe import find_model, load
+from uyir.decode.transcribe import find_model, load, stack
 from uyir.demo import recordings as demo_recordings
 
 RATE = 16000
@@ -75,6 +75,19 @@ def test_stages_give_what_one_process_gives(model, files, languages):
     ]
     assert sum(r.transcript.error is not None for r in found) == 1
     assert all(len(str(r.hash)) == 64 for r in found)
+
+
+def test_samples_stacked_for_a_gpu_are_heard_as_single_ones(model):
+    recogniser = load(model)
+    waves = [noise(0.5 + 0.2 * i, seed=i) for i in range(4)]
+    stacked = stack(waves, pinned=False)
+    assert len(stacked) == 4 and stacked.longest == len(waves[-1])
+    assert len(stacked[:2]) == 2 and stacked[:2].longest == len(waves[1])
+    wanted, lengths = recogniser.log_probs(waves, "ta")
+    found, counts = recogniser.bearable(stacked, "ta")
+    assert counts.tolist() == lengths.tolist()
+    for row, other, length in zip(found, wanted, lengths.tolist()):
+        torch.testing.assert_close(row[:length], other[:length], atol=1e-3, rtol=1e-3)
 
 
 @needs_fork
