@@ -67,7 +67,7 @@ def stream_audio(
     import soundfile
 
     path = Path(path)
-    _check_is_file(path)
+    check_is_file(path)
     _check_riff_length(path)
     part = _Part(start, duration, channel)
     try:
@@ -120,6 +120,9 @@ def duration_of(path: Union[str, Path]) -> float:
     """
     import soundfile
 
+    # A pipe or a device would be waited for.
+    if not os.path.isfile(path):
+        return 0.0
     try:
         found = soundfile.info(str(path))
         if 0 < found.frames < _UNKNOWN_FRAMES and found.samplerate > 0:
@@ -145,7 +148,8 @@ class _Part:
         return self.start == 0.0 and self.duration is None
 
 
-def _check_is_file(path: Path) -> None:
+def check_is_file(path: Path) -> None:
+    """Raise `AudioError` saying why a path is no file that can be read."""
     try:
         if path.is_dir():
             raise AudioError(f"{path}: a folder, want a recording")

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from uyir.asr.features import FrontendConfig
+from uyir.asr.whisper import WhisperEncoder, convolve
 from uyir.errors import ModelError
 
 ENCODERS = ("conformer", "tdnn", "whisper")
@@ -143,7 +144,6 @@ class CtcModel(nn.Module):
         self.head = nn.Linear(config.dim, config.tokens)
 
     def _make_whisper(self, config: ModelConfig) -> None:
-        from uyir.asr.whisper import WhisperEncoder
 
         self.whisper = WhisperEncoder(config.dim, config.heads, config.layers, config.dropout)
         self.down = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
@@ -234,7 +234,7 @@ class CtcModel(nn.Module):
         lengths = self.whisper.lengths(lengths)
         x = x * _inside(lengths, x.shape[1])[..., None]
         # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
-        x = nn.functional.gelu(self.down(x.transpose(1, 2)).transpose(1, 2))
+        x = nn.functional.gelu(convolve(self.down, x))
         return self.dropout(x), torch.div(lengths + 1, 2, rounding_mode="floor")
 
     def _run_conformer(

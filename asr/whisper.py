@@ -158,10 +158,15 @@ class WhisperEncoder(nn.Module):
         self, features: torch.Tensor, frames: torch.Tensor, prefix: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
         """Raises `ModelError` for an utterance of more than 30 s."""
-        x = nn.functional.gelu(self.conv1(features.transpose(1, 2)))
-        x = x * _inside(frames, x.shape[2])[:, None]
-        # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
-        x = nn.functional.gelu(self.conv2(x).transpose(1, 2))
+        if _by_products(features):
+            x = nn.functional.gelu(convolve(self.conv1, features))
+            x = x * _inside(frames, x.shape[1])[..., None]
+            x = nn.functional.gelu(convolve(self.conv2, x))
+        else:
+            x = nn.functional.gelu(self.conv1(features.transpose(1, 2)))
+            x = x * _inside(frames, x.shape[2])[:, None]
+            # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
+            x = nn.functional.gelu(self.conv2(x).transpose(1, 2))
         if x.shape[1] > MAX_POSITIONS:
             raise ModelError(
                 f"an utterance of {x.shape[1] * 0.02:.1f} s; this encoder hears at most 30 s"
@@ -176,6 +181,30 @@ class WhisperEncoder(nn.Module):
         for layer in self.layers:
             x = layer(x, inside)
         return self.norm(x)[:, lead:]  # type: ignore[no-any-return]
+
+
+def _by_products(x: torch.Tensor) -> bool:
+    """Whether `convolve` is worth it: on a GPU, where nothing is learned."""
+    return x.is_cuda and not torch.is_grad_enabled()
+
+
+def convolve(layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    """A convolution along time with frames before channels: ``(N, T, C)`` -> ``(N, T', D)``.
+
+    As a matrix product over windows where `_by_products`: cuDNN plans anew for each shape, which costs five
+    times what the whole network does, and the batches of an archive all differ in shape.
+    """
+    if not _by_products(x):
+        return layer(x.transpose(1, 2)).transpose(1, 2)  # type: ignore[no-any-return]
+    return convolve_by_products(layer, x)
+
+
+def convolve_by_products(layer: nn.Conv1d, x: torch.Tensor) -> torch.Tensor:
+    if torch.is_autocast_enabled():
+        x = x.to(torch.get_autocast_gpu_dtype())
+    (kernel,), (stride,), padding = layer.kernel_size, layer.stride, int(layer.padding[0])
+    windows = nn.functional.pad(x, (0, 0, padding, padding)).unfold(1, kernel, stride)
+    return nn.functional.linear(windows.flatten(2), layer.weight.flatten(1), layer.bias)
 
 
 def _inside(lengths: torch.Tensor, frames: int) -> torch.Tensor:

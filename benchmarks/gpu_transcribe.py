@@ -34,6 +34,7 @@ import uyir
 from uyir.decode.batches import groups_of
 from uyir.decode.inputs import find_inputs
 from uyir.decode.pipeline import Pipeline
+from uyir.decode.reading import How, Reading, events_of
 from uyir.decode.sources import sources_of
 from uyir.decode.transcribe import Recogniser, load
 from uyir.decode.work import Done, Found, Task
@@ -91,6 +92,7 @@ def run_command(arguments: argparse.Namespace, archive: Path, out: Path) -> dict
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     summary = next(row for row in rows if row["event"] == "summary")
     finished = [(row["time"], row["duration"]) for row in rows if row["event"] == "done"]
+    started = next(row["time"] for row in rows if row["event"] == "start")
     inner = finished[len(finished) // 10 : -max(1, len(finished) // 10)]
     steady = sum(length for _, length in inner) / max(1e-9, inner[-1][0] - inner[0][0])
     return {
@@ -99,6 +101,7 @@ def run_command(arguments: argparse.Namespace, archive: Path, out: Path) -> dict
         "wall_without_start_s": summary["wall_s"],
         "times_real_time": round(summary["audio_s"] / summary["wall_s"], 1),
         "times_real_time_between": round(steady, 1),
+        "first_and_last_done_s": [round(finished[i][0] - started, 2) for i in (0, -1)],
         "padding": summary["padding"],
         "cpu_s": round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 1),
     }
@@ -124,9 +127,13 @@ class Alone:
         self.counted = audio_s if self.sizes else 0.0
         waves = self.timed("stack", lambda: recogniser.stacked([p.samples for p in task.pieces]))
         features, counts = self.timed("features", lambda: recogniser.features(waves))
-        log_probs, lengths = self.timed(
-            "network", lambda: recogniser.network(features, counts, task.language)
-        )
+
+        def network() -> Any:
+            return recogniser.network(features, counts, task.language)
+
+        # A shape that is new costs more the first time; the network's own is the second.
+        self.timed("network, first", network)
+        log_probs, lengths = self.timed("network", network)
         if len(self.sizes) <= self.most:
             heard = self.timed(
                 "search", lambda: recogniser.search(task.language, log_probs, lengths)
@@ -173,6 +180,15 @@ def network_alone(arguments: argparse.Namespace, archive: Path) -> dict[str, Any
     members = [[(order[i], sources[order[i]]) for i in group] for group in groups[::step]]
     for _ in alone.run(members):
         pass
+    begin, read = time.perf_counter(), 0.0
+    for number, source in members[0][::8]:
+        for event in events_of(number, source, How(recogniser.vad, True)):
+            if isinstance(event, Reading):
+                read += event.duration
+    lane.seconds["read, a process"], lane.audio_s["read, a process"] = (
+        time.perf_counter() - begin,
+        read,
+    )
     return {
         "times_real_time": {
             name: round(lane.audio_s[name] / max(1e-9, seconds), 1)

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -36,6 +38,9 @@ class Wishes:
     resume: bool = True
     shard: tuple[int, int] = (1, 1)
 
+
+#: Files that are written at a time: most of writing one is waiting until it is on the disk.
+WRITERS = 8
 
 #: Hands over the pipeline before it runs, so that a signal can stop it.
 Started = Callable[[Pipeline], None]
@@ -161,8 +166,16 @@ class _Archive:
                 [(order[i], sources[order[i]]) for i in group]
                 for group in groups_of([durations[n] for n in order], self.recogniser.group_s)
             ]
-            for result in pipeline.run(groups, self.missing.__contains__):
-                self._one(result, each)
+            with ThreadPoolExecutor(WRITERS) as pool:
+                writing: deque[tuple[Recognised, Future[dict[str, str]]]] = deque()
+                for result in pipeline.run(groups, self.missing.__contains__):
+                    if result.transcript.error is not None:
+                        name = self.inputs[result.number].name
+                        self.report.failed(name, result.transcript.error)
+                        continue
+                    writing.append((result, pool.submit(self._written, result)))
+                    self._settle(writing, 4 * WRITERS, each)
+                self._settle(writing, 0, each)
         finally:
             for lane in lanes:
                 lane.close()
@@ -204,35 +217,45 @@ class _Archive:
             return False
         return size > 0 or digest == sha256(b"")
 
-    def _one(self, result: Recognised, each: Callable[[Transcript], None]) -> None:
+    def _written(self, result: Recognised) -> dict[str, str]:
+        """Write the files of a transcript, in a thread; returns their hashes by format."""
         entry = self.inputs[result.number]
-        transcript = result.transcript
-        if transcript.error is not None:
-            self.report.failed(entry.name, transcript.error)
-            return
-        try:
-            transcript = _shown(transcript, self.wishes)
-            files = {}
-            for form in self.missing[result.number]:
-                data = self.writers[form](transcript).encode("utf-8", "replace")
-                self._keep(entry, form, data)
-                self.output.write(_name(entry, form), data)
-                files[form] = sha256(data)
-        except DataError as error:
-            self.report.failed(entry.name, str(error))
-            return
-        self.journal.done(str(entry.output), str(result.hash), self.made, files)
-        each(transcript)
-        self.report.finished(
-            entry.name,
-            transcript.duration,
-            output=str(entry.output),
-            language=transcript.language,
-            words=len(transcript.words),
-            confidence=transcript.confidence,
-            final=transcript.final,
-            rtf=round(transcript.rtf, 4),
-        )
+        transcript = _shown(result.transcript, self.wishes)
+        files = {}
+        for form in self.missing[result.number]:
+            data = self.writers[form](transcript).encode("utf-8", "replace")
+            self._keep(entry, form, data)
+            self.output.write(_name(entry, form), data)
+            files[form] = sha256(data)
+        return files
+
+    def _settle(
+        self,
+        writing: deque[tuple[Recognised, Future[dict[str, str]]]],
+        most: int,
+        each: Callable[[Transcript], None],
+    ) -> None:
+        """Say what is written, in order, leaving at most so many to wait for."""
+        while writing and (len(writing) > most or writing[0][1].done()):
+            result, future = writing.popleft()
+            entry, transcript = self.inputs[result.number], result.transcript
+            try:
+                files = future.result()
+            except DataError as error:
+                self.report.failed(entry.name, str(error))
+                continue
+            self.journal.done(str(entry.output), str(result.hash), self.made, files)
+            each(_shown(transcript, self.wishes))
+            self.report.finished(
+                entry.name,
+                transcript.duration,
+                output=str(entry.output),
+                language=transcript.language,
+                words=len(transcript.words),
+                confidence=transcript.confidence,
+                final=transcript.final,
+                rtf=round(transcript.rtf, 4),
+            )
 
     def _keep(self, entry: Input, form: str, data: bytes) -> None:
         """Put aside, as ``NAME~``, a file in the way that holds what we did not write."""

@@ -115,6 +115,8 @@ def _shard(
 @click.option("--batch_size", type=int,
               help="Stretches at once.  [default: 64, on a GPU 512]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Cores to use on a CPU.  [default: all]")
+@click.option("--cluster", type=click.Choice(["ray"]),
+              help="Recognise on all cores (or GPUs) of a Ray cluster: RAY_ADDRESS's, or of this machine.")  # fmt: skip
 @click.option("--log", type=click.Path(path_type=Path), help="Append events to it, as JSON Lines.")
 def transcribe(
     audio: tuple[str, ...],
@@ -253,6 +255,8 @@ def _recogniser(options: dict[str, Any]) -> Recogniser:
         batch_size=options["batch_size"],
         tuned=scale is None,
         workers=options["threads"] or _cores(),
+        bounded=options["threads"] is not None,
+        cluster=options["cluster"],
         vad=options["vad"],
         precision=options["compute_type"],
         hotwords=options["hotwords"],

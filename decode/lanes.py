@@ -9,10 +9,11 @@ given up. On GPUs this process runs network and search, and others make words of
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
@@ -128,8 +129,33 @@ class Gpu:
 
     def __init__(self, recogniser: Recogniser) -> None:
         self.recogniser = recogniser
-        self.network = threading.Lock()
-        self.search = threading.Lock()
+        self.network = _Turn(recogniser.device)
+        self.search = _Turn(recogniser.device)
+
+
+class _Turn:
+    """Whose turn a stage is; on a GPU each stage has a stream, so that stages run side by side there."""
+
+    def __init__(self, device: str) -> None:
+        self._lock = threading.Lock()
+        self._stream: Any = None
+        if device.startswith("cuda"):
+            import torch
+
+            self._stream = torch.cuda.Stream(device)
+
+    @contextlib.contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._stream is None:
+                yield
+                return
+            import torch
+
+            with torch.cuda.stream(self._stream):
+                yield
+                # What comes out of a stage is there before the next one, on its stream, looks at it.
+                self._stream.synchronize()
 
 
 class Staged:
@@ -155,9 +181,9 @@ class Staged:
     def _recognise(self, task: Task) -> Sequence[Found]:
         gpu, recogniser = self._gpu, self._gpu.recogniser
         waves = recogniser.stacked([piece.samples for piece in task.pieces])
-        with gpu.network:
+        with gpu.network():
             log_probs, lengths = recogniser.bearable(waves, task.language)
-        with gpu.search:
+        with gpu.search():
             heard = recogniser.search(task.language, log_probs, lengths)
         message = (task.language, [piece.stretch for piece in task.pieces], heard)
         try:

@@ -29,9 +29,10 @@ Handler = Callable[[Any], Any]
 class Died(Exception):
     """The process ended instead of answering. ``reason`` says how."""
 
-    def __init__(self, code: Optional[int]) -> None:
+    def __init__(self, code: Optional[int], reason: Optional[str] = None) -> None:
         self.code = code
-        self.reason = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        ended = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        self.reason = ended if reason is None else reason
         super().__init__(self.reason)
 
 

@@ -14,7 +14,14 @@ from typing import Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
-from uyir.asr.audio import SAMPLE_RATE, Samples, duration_of, stream_audio, stream_pipe
+from uyir.asr.audio import (
+    SAMPLE_RATE,
+    Samples,
+    check_is_file,
+    duration_of,
+    stream_audio,
+    stream_pipe,
+)
 from uyir.decode.inputs import Input, content_hash
 from uyir.errors import AudioError
 
@@ -65,6 +72,7 @@ class Source:
         if entry.command is not None:
             digest = hashlib.sha256(entry.command.encode()).hexdigest()
         else:
+            check_is_file(entry.path)
             try:
                 digest = content_hash(entry.path)
             except OSError as error:

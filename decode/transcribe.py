@@ -55,8 +55,9 @@ GPU_BATCH_S = 1200.0
 #: … and so many parts of recordings.
 BATCH_SIZE, GPU_BATCH_SIZE = 64, 512
 PRECISIONS = ("auto", "float32", "bfloat16")
-#: Readings of a segment that are searched for at least: the rivals that a confidence is measured by.
-RIVALS = 4
+#: Readings of a segment that are searched for at least: with a rival there is a lattice, whose posteriors
+#: confidences are made of.
+RIVALS = 2
 #: Natural logarithms that a hotword gains.
 HOTWORD_GAIN = 6.0
 
@@ -117,6 +118,7 @@ def load(
     hotwords: Optional[Union[str, Path]] = None,
     hotword_gain: float = HOTWORD_GAIN,
     cluster: Optional[str] = None,
+    bounded: bool = True,
 ) -> Recogniser:
     """A recogniser from a model folder or the name of a bundled model.
 
@@ -129,7 +131,8 @@ def load(
     one. ``confidence``: search for rivals of the best reading too, by which confidences are measured;
     without, the search is faster and confidences say only how surely sounds were heard. ``hotwords``: a
     file of roots, one a line, that become likelier in all their inflections, by ``hotword_gain``
-    (natural logarithm) each.
+    (natural logarithm) each. ``cluster``: ``ray`` spreads batches over a Ray cluster, see
+    `uyir.decode.cluster`; ``bounded``: over at most ``workers`` of its cores or GPUs.
 
     Raises `ModelError` for a folder that lacks a file or has a damaged one, `EngineError` for an
     engine that cannot run here. Graphs are read when their language is first asked for.
@@ -140,6 +143,8 @@ def load(
         raise ModelError(f"batch_size is {batch_size}, want at least 1")
     if workers < 1:
         raise ModelError(f"{workers} workers, want at least 1")
+    if cluster not in (None, "ray"):
+        raise ModelError(f"no cluster {cluster!r}, want ray")
     if precision not in PRECISIONS:
         raise ModelError(f"no precision {precision!r}, want {', '.join(PRECISIONS)}")
     devices = _devices(device)
@@ -155,6 +160,7 @@ def load(
         "hotwords": None if hotwords is None else Path(hotwords),
         "hotword_gain": hotword_gain,
         "cluster": cluster,
+        "bounded": bounded,
     }
     return Recogniser(folder, devices, workers=workers, **settings)
 
@@ -225,7 +231,7 @@ class Staging(Protocol):
 
     def find(self, log_probs: Any, lengths: Any) -> list[Any]: ...  # pragma: no cover
 
-    def hypotheses(self, raw: Any) -> list[Hypothesis]: ...  # pragma: no cover
+    def hypotheses(self, raw: Any, most: Optional[int]) -> list[Hypothesis]: ...  # pragma: no cover
 
 
 class Recogniser:
@@ -247,6 +253,7 @@ class Recogniser:
         hotwords: Optional[Path] = None,
         hotword_gain: float = HOTWORD_GAIN,
         cluster: Optional[str] = None,
+        bounded: bool = True,
     ) -> None:
         from uyir.asr.features import make_frontend
 
@@ -267,6 +274,7 @@ class Recogniser:
         self.hotwords = hotwords
         self.hotword_gain = hotword_gain
         self.cluster = cluster
+        self.bounded = bounded
         config = _config(folder)
         where = str(folder / "config.json")
         self.calibration = read_calibration(config, where) if confidence else None
@@ -449,7 +457,7 @@ class Recogniser:
         for stretch, one in zip(stretches, heard):
             hypotheses = one.found
             if isinstance(spoken.engine, Staging):
-                hypotheses = spoken.engine.hypotheses(one.found)
+                hypotheses = spoken.engine.hypotheses(one.found, self.options.nbest)
             best = hypotheses[0]
             if best.error is not None:
                 out.append(Found(None, error=best.error))

@@ -297,9 +297,9 @@ class CudaEngine:
             todo = again
         return [raw for raw in results if raw is not None]
 
-    def hypotheses(self, raw: Raw) -> list[Hypothesis]:
-        """The hypotheses of an utterance, best first; touches no GPU."""
-        return self._hypotheses(raw.found, raw.best, raw.log_probs, raw.options)
+    def hypotheses(self, raw: Raw, most: Optional[int] = None) -> list[Hypothesis]:
+        """The hypotheses of an utterance, best first, at most so many; touches no GPU."""
+        return self._hypotheses(raw.found, raw.best, raw.log_probs, raw.options, most)
 
     def search(self, log_probs: Any, lengths: Any) -> list[Any]:
         """The best path of each utterance as `Found`, with n-best as `FoundBest`; nothing is tried again."""
@@ -350,7 +350,12 @@ class CudaEngine:
         return [Raw(found[k], best[k], host[k], options) for k in range(len(which))]
 
     def _hypotheses(
-        self, found: Found, best: Optional[FoundBest], log_probs: Array, options: SearchOptions
+        self,
+        found: Found,
+        best: Optional[FoundBest],
+        log_probs: Array,
+        options: SearchOptions,
+        most: Optional[int],
     ) -> list[Hypothesis]:
         if found.bad_frame is not None:
             return [failed(usable(log_probs) or f"bad log_probs at frame {found.bad_frame}")]
@@ -360,7 +365,8 @@ class CudaEngine:
         by_label = (
             _by_label(best.labels, self.packed.expand) if best is not None and paths else None
         )
-        paths = paths or [found.arcs]
+        # Of paths with the same labels the best is kept: none may be left out before that.
+        paths = (paths or [found.arcs])[: None if self._strings else most]
         hypotheses: list[Hypothesis] = []
         for path in paths:
             alignment, events, lm = read_path(self.packed, path)
@@ -378,7 +384,7 @@ class CudaEngine:
             )
         if self._strings:  # two spellings of one sequence differ in their arcs' labels
             hypotheses = list({h.subwords: h for h in reversed(hypotheses)}.values())[::-1]
-        return hypotheses
+        return hypotheses[:most]
 
     def lattice(self, log_probs: Any) -> Optional[Lattice]:
         """What lies within ``lattice_beam`` of the best path of one utterance (T, C); None if there is no path."""

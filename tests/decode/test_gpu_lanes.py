@@ -11,12 +11,13 @@ import pytest
 import soundfile
 import torch
 
+from uyir.asr.whisper import convolve_by_products
 from uyir.cli import main
 from uyir.decode.lanes import Gpu, Staged
 from uyir.decode.pipeline import Pipeline
 from uyir.decode.reading import How, Readers
 from uyir.decode.sources import sources_of
-from uyir.decode.transcribe import find_model, load, stack
+from uyir.decode.transcribe import load, stack
 from uyir.demo import recordings as demo_recordings
 
 RATE = 16000
@@ -128,6 +129,15 @@ def test_a_file_that_kills_its_reader_is_named_alone(files, monkeypatch):
 # ---- on a GPU
 
 
+def test_a_convolution_by_products_is_the_convolution():
+    torch.manual_seed(0)
+    for stride, width in ((1, 80), (2, 32)):
+        layer = torch.nn.Conv1d(width, 24, 3, stride=stride, padding=1)
+        x = torch.randn(3, 57, width)
+        wanted = layer(x.transpose(1, 2)).transpose(1, 2)
+        torch.testing.assert_close(convolve_by_products(layer, x), wanted, atol=1e-5, rtol=1e-5)
+
+
 @pytest.fixture(scope="module")
 def demo():
     recordings = [r.path for r in demo_recordings("ta")]
@@ -165,22 +175,22 @@ def test_the_command_runs_on_a_gpu_for_both_languages(tmp_path, capsys):
 
 
 @needs_gpu
-def test_gpu_memory_that_does_not_suffice_shrinks_the_batch(demo):
-    waves = [noise(20.0, seed=i) for i in range(64)] + [
-        soundfile.read(path, dtype="float32")[0] for path in demo
-    ]
-    recogniser = load(device="cuda", workers=4)
-    wanted = recogniser.transcribe(waves, "ta")
+def test_gpu_memory_that_does_not_suffice_shrinks_the_batch():
+    waves = [noise(20.0, seed=i) for i in range(64)]
+    recogniser = load(device="cuda")
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    wanted, lengths = recogniser.log_probs(waves, "ta")
+    need = torch.cuda.max_memory_allocated() - before
     torch.cuda.empty_cache()
-    held = torch.cuda.memory_reserved()
     whole = torch.cuda.get_device_properties(0).total_memory
-    torch.cuda.set_per_process_memory_fraction((held + 1.2e9) / whole)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 0.6 * need) / whole)
     try:
-        found = recogniser.transcribe(waves, "ta")
+        found, counts = recogniser.log_probs(waves, "ta")
+        transcripts = recogniser.transcribe(waves, "ta")
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
     assert recogniser._bearable is not None, "the limit was never felt"
-    assert [t.error for t in found] == [None] * len(waves)
-    same = sum(a.text == b.text for a, b in zip(wanted, found))
-    assert same >= 0.9 * len(waves)
-    assert find_model().is_dir()
+    assert counts.tolist() == lengths.tolist()
+    assert float((found - wanted).exp().sub(1).abs().median()) < 0.1  # bfloat16 in other batches
+    assert [t.error for t in transcripts] == [None] * len(waves)
