@@ -141,11 +141,11 @@ def check_undisturbed(archive: Path, out: Path, log: Path, bad: dict[str, str]) 
             wrong.append(f"{path} ({way}): its reason is {reason!r}")
     wrong += [f"{path}: is good and failed: {reason}" for path, reason in reasons.items()]
     good = {p for p in archive.rglob("r*") if str(p) not in bad}
-    for path in sorted(good):
-        name = out / path.relative_to(archive).with_suffix("")
+    for recording in sorted(good):
+        name = out / recording.relative_to(archive).with_suffix("")
         for ending in (".txt", ".json"):
             if not name.with_name(name.name + ending).is_file():
-                wrong.append(f"{path}: has no {ending}")
+                wrong.append(f"{recording}: has no {ending}")
     return wrong
 
 

@@ -142,7 +142,7 @@ class _Turn:
         if device.startswith("cuda"):
             import torch
 
-            self._stream = torch.cuda.Stream(device)
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call,unused-ignore]
 
     @contextlib.contextmanager
     def __call__(self) -> Iterator[None]:
