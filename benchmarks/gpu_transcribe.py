@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--formats", default="txt")
     parser.add_argument("--language", default="ta")
     parser.add_argument("--model")
-    parser.add_argument("--alone", type=float, default=36000.0, help="seconds for the network")
+    parser.add_argument("--alone", type=float, default=36000.0, help="seconds for the network, 0 for none")
     parser.add_argument(
         "--stages", type=int, default=8, help="batches whose other stages are timed"
     )
@@ -224,6 +224,8 @@ def main() -> None:
     out = folder / f"out-{arguments.formats.replace(',', '-')}-{time.monotonic_ns()}"
     whole = run_command(arguments, archive, out)
     print("command", json.dumps(whole), flush=True)
+    if not arguments.alone:
+        return
     alone = network_alone(arguments, archive)
     print("stages", json.dumps(alone), flush=True)
     for name in ("times_real_time", "times_real_time_between"):
