@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from uyir.decode.transcribe import Recogniser
 
 SAMPLE_RATE = 16000
+#: Words whose spelling and pronunciations are kept in memory.
+_MOST_WORDS = 200_000
 
 
 class SpokenLanguage:
@@ -56,6 +58,7 @@ class SpokenLanguage:
         self._vocabulary = vocabulary
         self._subwords = analyses
         self._pronunciations: dict[str, list[tuple[int, ...]]] = {}
+        self._joined: dict[tuple[int, ...], str] = {}
         self._analyses: dict[tuple[str, ...], tuple[tuple[str, str], ...]] = {}
 
     @classmethod
@@ -122,12 +125,13 @@ class SpokenLanguage:
         best = hypotheses[0]
         begin, end = part.begin / SAMPLE_RATE, part.end / SAMPLE_RATE
         words = self._spoken(best, begin, end, log_probs)
+        several = hypotheses[:keep] if len(hypotheses[:keep]) > 1 else ()
         alternatives = tuple(
             Alternative(
                 " ".join(self._join([h.subwords[p] for p in group]) for group in self._grouped(h)),
                 round(h.score, 3),
             )
-            for h in hypotheses[:keep]
+            for h in several
         )
         return Segment(
             start=words[0].start if words else round(begin, 3),
@@ -136,7 +140,7 @@ class SpokenLanguage:
             words=words,
             confidence=mean_confidence(word.confidence for word in words),
             final=best.final,
-            alternatives=alternatives if len(alternatives) > 1 else (),
+            alternatives=alternatives,
         )
 
     def _grouped(self, hypothesis: Hypothesis) -> list[list[int]]:
@@ -159,11 +163,18 @@ class SpokenLanguage:
         return groups
 
     def _join(self, numbers: Sequence[int]) -> str:
-        marked = [self._words[number] for number in numbers]
-        try:
-            return join(marked, self.name)
-        except ScriptError:  # an orphan that no letter can begin with; nothing heard is lost
-            return "".join(map(bare, marked))
+        key = tuple(numbers)
+        word = self._joined.get(key)
+        if word is None:
+            marked = [self._words[number] for number in numbers]
+            try:
+                word = join(marked, self.name)
+            except ScriptError:  # an orphan that no letter can begin with; nothing heard is lost
+                word = "".join(map(bare, marked))
+            if len(self._joined) >= _MOST_WORDS:
+                self._joined.clear()
+            self._joined[key] = word
+        return word
 
     def _spoken(
         self, best: Hypothesis, begin: float, end: float, log_probs: Optional[FloatArray]
@@ -171,6 +182,9 @@ class SpokenLanguage:
         groups = self._grouped(best)
         texts = [self._join([best.subwords[p] for p in group]) for group in groups]
         spans = spans_by_pronunciation(best.runs, [self._pronounced(text) for text in texts])
+        peaks = None
+        if self._calibration is not None and log_probs is not None:
+            peaks = Peaks(best.runs, log_probs)
         out = []
         for index, (group, text) in enumerate(zip(groups, texts)):
             marked = tuple(self._words[best.subwords[p]] for p in group)
@@ -197,7 +211,7 @@ class SpokenLanguage:
                     text,
                     self._seconds(cuts[0], begin, end),
                     self._seconds(cuts[-1], begin, end),
-                    self._confidence(best, group, cuts, log_probs),
+                    self._confidence(best, group, cuts, peaks),
                     None if self._vocabulary is None else text not in self._vocabulary,
                     subwords,
                 )
@@ -209,13 +223,13 @@ class SpokenLanguage:
         best: Hypothesis,
         group: Sequence[int],
         cuts: Sequence[int],
-        log_probs: Optional[FloatArray],
+        peaks: Optional[Peaks],
     ) -> float:
         """How likely a word is right. ``cuts``: the frames where its pieces begin, and its end."""
-        if self._calibration is None or log_probs is None:
+        if self._calibration is None or peaks is None:
             return mean_confidence(best.confidences[p] for p in group)
         return self._calibration.confidence(
-            min(best.confidences[p] for p in group), heard(best.runs, cuts, log_probs)
+            min(best.confidences[p] for p in group), peaks.heard(cuts)
         )
 
     def _cuts(
@@ -250,6 +264,8 @@ class SpokenLanguage:
         from uyir.lexicon.g2p import load_g2p
 
         if word not in self._pronunciations:
+            if len(self._pronunciations) >= _MOST_WORDS:
+                self._pronunciations.clear()
             try:
                 found = load_g2p(self.name).pronounce(word)
             except ScriptError:
@@ -287,22 +303,26 @@ class SpokenLanguage:
         return self._analyses[marked]
 
 
-def heard(runs: Sequence[Run], cuts: Sequence[int], log_probs: FloatArray) -> float:
-    """How surely the sounds of a word were heard, in [0, 1]: of its pieces the worst one's mean.
+class Peaks:
+    """The network's highest log probability of each token of an alignment within its run."""
 
-    A piece's is the geometric mean, over its tokens, of the network's highest probability of the token
-    within its run. ``cuts``: the frames where pieces begin, and the end of the last.
-    """
-    worst = 0.0
-    for begin, end in zip(cuts, cuts[1:]):
-        peaks = [
-            float(log_probs[run.begin : run.end, run.token].max())
-            for run in runs
-            if begin <= run.begin < max(end, begin + 1)
-        ]
-        if peaks:
-            worst = min(worst, sum(peaks) / len(peaks))
-    return math.exp(worst)
+    def __init__(self, runs: Sequence[Run], log_probs: FloatArray) -> None:
+        self.begins = [run.begin for run in runs]
+        self.values = [float(log_probs[run.begin : run.end, run.token].max()) for run in runs]
+
+    def heard(self, cuts: Sequence[int]) -> float:
+        """How surely the sounds of a word were heard, in [0, 1]: of its pieces the worst one's mean.
+
+        A piece's is the geometric mean over its tokens. ``cuts``: the frames where pieces begin, and the
+        end of the last.
+        """
+        worst = 0.0
+        for begin, end in zip(cuts, cuts[1:]):
+            first = bisect_left(self.begins, begin)
+            after = bisect_left(self.begins, max(end, begin + 1), first)
+            if first < after:
+                worst = min(worst, sum(self.values[first:after]) / (after - first))
+        return math.exp(worst)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

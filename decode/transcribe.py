@@ -17,7 +17,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Protocol, Union, runtime_checkable
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
 
 import numpy as np
 
@@ -43,6 +43,7 @@ from uyir.grammar.script import NORMALISER_VERSION, load_script
 
 if TYPE_CHECKING:
     import torch
+    from typing_extensions import TypeGuard
 
     from uyir.asr.checkpoint import LoadedModel
     from uyir.decode.hypothesis import Hypothesis
@@ -225,7 +226,10 @@ def stack(waves: Sequence[Samples], *, pinned: bool) -> Stacked:
     return Stacked(samples, lengths)
 
 
-@runtime_checkable
+def _in_stages(engine: Any) -> TypeGuard[Staging]:
+    return hasattr(engine, "find")
+
+
 class Staging(Protocol):
     """An engine whose `decode` is two steps, of which the second needs no GPU and may be done elsewhere."""
 
@@ -438,7 +442,7 @@ class Recogniser:
     def search(self, language: str, log_probs: torch.Tensor, lengths: torch.Tensor) -> list[Heard]:
         """What the graph of a language makes of log_probs (N, T, C) and lengths (N)."""
         engine = self.language(language).engine
-        if isinstance(engine, Staging):
+        if _in_stages(engine):
             return [Heard(raw, raw.log_probs) for raw in engine.find(log_probs, lengths)]
         log_probs = log_probs.cpu()
         return [
@@ -453,11 +457,12 @@ class Recogniser:
     ) -> list[Found]:
         """The words of what was found at each stretch; needs no GPU."""
         spoken = self.language(language)
+        staging = spoken.engine if _in_stages(spoken.engine) else None
         out = []
         for stretch, one in zip(stretches, heard):
             hypotheses = one.found
-            if isinstance(spoken.engine, Staging):
-                hypotheses = spoken.engine.hypotheses(one.found, self.options.nbest)
+            if staging is not None:
+                hypotheses = staging.hypotheses(one.found, self.options.nbest)
             best = hypotheses[0]
             if best.error is not None:
                 out.append(Found(None, error=best.error))
