@@ -234,19 +234,38 @@ def spec_augment(
     Masked cells take `fill` ``(F,)``. A time mask covers at most 0.06 of its utterance.
     """
     draw = _Draw(len(features), features.device, generator)
-    frames = torch.arange(features.shape[1], device=features.device)
     bins = torch.arange(features.shape[2], device=features.device)
     masked = torch.zeros(features.shape, dtype=torch.bool, device=features.device)
     for _ in range(config.frequency_masks):
         width = draw.uniform(0, config.frequency_width)[:, None]
         start = draw.uniform(0, 1)[:, None] * (features.shape[2] - width)
         masked |= ((bins >= start) & (bins < start + width))[:, None, :]
-    longest = torch.clamp(lengths * 0.06, max=float(config.time_width))
+    masked |= _time_mask(lengths, features.shape[1], config.time_width, config, draw)[..., None]
+    return torch.where(masked, fill, features)
+
+
+def time_mask(
+    samples: torch.Tensor, config: AugmentConfig, generator: torch.Generator
+) -> torch.Tensor:
+    """SpecAugment's time masks for encoders that hear waveforms: which frames of 20 ms ``(N, T)`` of
+    utterances of so many `samples` ``(N,)`` are hidden."""
+    frames = torch.div(samples, SAMPLE_RATE // 50, rounding_mode="floor")
+    draw = _Draw(len(samples), samples.device, generator)
+    return _time_mask(frames, int(frames.max()) + 1, config.time_width / 2, config, draw)
+
+
+def _time_mask(
+    lengths: torch.Tensor, total: int, width_at_most: float, config: AugmentConfig, draw: _Draw
+) -> torch.Tensor:
+    """Which of `total` frames ``(N, T)`` the time masks cover."""
+    frames = torch.arange(total, device=lengths.device)
+    masked = torch.zeros(len(lengths), total, dtype=torch.bool, device=lengths.device)
+    longest = torch.clamp(lengths * 0.06, max=float(width_at_most))
     for _ in range(config.time_masks):
         width = (draw.uniform(0, 1) * longest)[:, None]
         start = draw.uniform(0, 1)[:, None] * (lengths[:, None] - width)
-        masked |= ((frames >= start) & (frames < start + width))[:, :, None]
-    return torch.where(masked, fill, features)
+        masked |= (frames >= start) & (frames < start + width)
+    return masked
 
 
 def _rms(waves: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

@@ -58,14 +58,13 @@ def train(
 
 
 @click.command()
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoints", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--weights", type=click.Choice(WEIGHT_FORMATS), default="int8", show_default=True)
 @click.option(
     "--pretrained",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="What the encoder was before: a CTranslate2 model.bin, or its parts in order.",
+    help="What the encoder was before: a CTranslate2 model.bin, or its parts in order; a hub's name or folder.",
 )
 @click.option(
     "--tuned",
@@ -76,20 +75,21 @@ def train(
 )
 @click.option("--graphs", help="Share the graphs of this model, beside FOLDER or bundled.")
 def export(
-    checkpoint: Path,
+    checkpoints: tuple[Path, ...],
     folder: Path,
     weights: str,
-    pretrained: tuple[Path, ...],
+    pretrained: tuple[str, ...],
     tuned: float,
     graphs: Optional[str],
 ) -> None:
-    """Write the averaged weights of CHECKPOINT as the model folder FOLDER."""
-    from uyir.asr.train import export as write
+    """Write the averaged weights of CHECKPOINTS as the model folder FOLDER: of several of one run
+    (``keep_steps`` in its configuration), the mean."""
+    from uyir.asr.export import export as write
 
     if tuned != 1.0 and not pretrained:
         raise click.UsageError("--tuned mixes with --pretrained, which is not given")
     try:
-        write(checkpoint, folder, weights, pretrained, tuned, graphs)
+        write(checkpoints, folder, weights, pretrained, tuned, graphs)
     except UyirError as error:
         raise click.ClickException(str(error)) from None
     size = sum(path.stat().st_size for path in folder.glob("model*.safetensors"))

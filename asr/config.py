@@ -52,6 +52,9 @@ class TrainConfig:
     initial: Optional[str] = None  # model folder to start from
     #: CTranslate2 ``model.bin`` of Whisper, whole or in parts, to start a whisper encoder from.
     pretrained: tuple[str, ...] = ()
+    #: Name on the Hugging Face hub, or a folder in its format, of the Whisper or wav2vec 2.0 encoder to start
+    #: from (`uyir.asr.hub`). It says itself what shape and frontend the model has.
+    hub: Optional[str] = None
     seed: int = 1
     model: dict[str, Any] = field(default_factory=dict)  # fields of ModelConfig
     frontend: dict[str, Any] = field(default_factory=dict)
@@ -82,12 +85,17 @@ class TrainConfig:
     ema: float = 0.999
     inter_weight: float = 0.3  # of the loss, where the model has an inter_layer
     label_smoothing: float = 0.0  # share of the frames' divergence from uniform in the loss
+    #: Share of lattice-free MMI (`uyir.asr.mmi`) in the loss; the rest is CTC. Wants k2.
+    mmi_weight: float = 0.0
+    mmi_pairs: int = 0  # histories of two phones in MMI's phone n-gram; 0: of one
     compile: bool = False  # the encoder's layers through torch.compile, where torch is 2 or newer
     tensorboard: bool = False  # the log for TensorBoard too, in OUTPUT/tensorboard
     log_steps: int = 20
     eval_steps: int = 500
     dev_utterances: int = 400  # a language
     save_seconds: float = 60.0
+    #: Every so many steps a checkpoint is kept besides, ``checkpoint-STEP.pt``, for `uyir export` to average; 0: none.
+    keep_steps: int = 0
     normalisation_batches: int = 10
 
     def __post_init__(self) -> None:
@@ -100,7 +108,9 @@ class TrainConfig:
         for name in ("warmup", "ema", "inter_weight", "label_smoothing"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name} is {getattr(self, name)}, want at least 0 and below 1")
-        for name in ("anchor", "lora_rank", "pad_seconds"):
+        if not 0 <= self.mmi_weight <= 1:
+            raise DataError(f"mmi_weight is {self.mmi_weight}, want 0 to 1")
+        for name in ("anchor", "lora_rank", "pad_seconds", "mmi_pairs", "keep_steps"):
             if getattr(self, name) < 0:
                 raise DataError(f"{name} is {getattr(self, name)}, want at least 0")
         for name in ("layer_decay", "lora_alpha"):
@@ -108,10 +118,15 @@ class TrainConfig:
                 raise DataError(f"{name} is {getattr(self, name)}, want more than 0")
         if self.frozen_layers is not None and self.frozen_layers < 0:
             raise DataError(f"frozen_layers is {self.frozen_layers}, want at least 0")
-        if self.initial is None and not self.pretrained:
+        started = [n for n in ("initial", "pretrained", "hub") if getattr(self, n)]
+        if len(started) > 1:
+            raise DataError(f"both {' and '.join(started)} are given, want one to start from")
+        if not started:
             for name, off in (("frozen_layers", None), ("lora_rank", 0), ("anchor", 0)):
                 if getattr(self, name) != off:
-                    raise DataError(f"{name} wants weights to keep: set initial or pretrained")
+                    raise DataError(f"{name} wants weights to keep: set initial, pretrained or hub")
+        if self.hub and self.frontend:
+            raise DataError("frontend is given, but the encoder of hub brings its own")
         shares = [source.share for source in self.train]
         total = sum(share or 0.0 for share in shares)
         if None in shares and total >= 1:
@@ -171,4 +186,6 @@ def _config_from(values: dict[str, Any], base: Path) -> TrainConfig:
         if name in values:
             values[name] = tuple(values[name])
     values["pretrained"] = tuple(str(base / part) for part in values.get("pretrained", ()))
+    if values.get("hub") is not None and (base / values["hub"]).exists():
+        values["hub"] = str(base / values["hub"])
     return TrainConfig(**values)

@@ -3,7 +3,7 @@
 `Fbank` is Kaldi's log mel filterbank. Both its paths give what kaldi-native-fbank gives (tests:
 within 1e-3): the batch path is plain torch, or kaldifeat where that is installed. Samples come in ±1
 and are scaled to Kaldi's 16-bit range first. Models with a Whisper encoder have Whisper's log-mel
-(`uyir.asr.whisper.LogMel`) instead; `make_frontend` gives the one that a model was trained on.
+(`uyir.asr.whisper.LogMel`) instead, those of the wav2vec 2.0 family the samples themselves (`Waveform`); `make_frontend` gives the one that a model was trained on.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from uyir.errors import ModelError
 
 _EPSILON = float(np.finfo(np.float32).eps)
 
-FRONTENDS = ("kaldi-fbank", "whisper-logmel")
+FRONTENDS = ("kaldi-fbank", "whisper-logmel", "waveform")
 
 
 @dataclass(frozen=True)
 class FrontendConfig:
     """What turns samples into features; part of every model's configuration.
 
-    All but `kind`, `sample_rate` and the shape of the features are settings of ``kaldi-fbank``.
+    All but `kind`, `sample_rate` and the shape of the features are settings of ``kaldi-fbank``, but for
+    `normalise`, which is one of ``waveform``. A waveform has a frame a sample, and one bin.
     """
 
     kind: str = "kaldi-fbank"
@@ -42,6 +43,7 @@ class FrontendConfig:
     high_frequency: float = 7600.0  # Hz
     preemphasis: float = 0.97
     scale: float = 32768.0  # samples in ±1 times this: Kaldi's 16-bit range
+    normalise: bool = True  # a waveform: to mean 0 and variance 1 an utterance
 
     def __post_init__(self) -> None:
         if self.kind not in FRONTENDS:
@@ -49,11 +51,18 @@ class FrontendConfig:
         if self.sample_rate != SAMPLE_RATE:
             raise ModelError(f"frontend at {self.sample_rate} Hz, want {SAMPLE_RATE}")
 
+        if (self.kind == "waveform") != (self.bins == 1):
+            raise ModelError(
+                f"{self.kind} frontend with {self.bins} bins: a waveform has 1, others more"
+            )
+
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
     def frames(self, samples: int) -> int:
         """Number of frames of an utterance: one a shift, centred (`snip_edges` is off)."""
+        if self.kind == "waveform":
+            return max(samples, self.frame_length)
         if self.kind == "whisper-logmel":
             return max(samples, self.frame_length) // self.frame_shift
         return (max(samples, self.frame_length) + self.frame_shift // 2) // self.frame_shift
@@ -82,6 +91,8 @@ def make_frontend(config: FrontendConfig) -> Frontend:
         from uyir.asr.whisper import LogMel
 
         return LogMel(config)
+    if config.kind == "waveform":
+        return Waveform(config)
     return Fbank(config)
 
 
@@ -110,6 +121,37 @@ def as_batch(
         waves = torch.nn.functional.pad(waves, (0, short))
     inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
     return waves.float() * inside, lengths
+
+
+class Waveform:
+    """The samples themselves, for encoders that begin with convolutions of their own.
+
+    With `FrontendConfig.normalise` each utterance is brought to mean 0 and variance 1, as its
+    `transformers` feature extractor does.
+    """
+
+    def __init__(self, config: FrontendConfig) -> None:
+        self.config = config
+
+    def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
+        """Samples ``(S,)`` in ±1 -> features ``(S, 1)``."""
+        return self.batch([torch.as_tensor(samples, dtype=torch.float32).reshape(-1)])[0][0]
+
+    def batch(
+        self,
+        samples: Union[torch.Tensor, Sequence[torch.Tensor]],
+        lengths: Optional[torch.Tensor] = None,
+        device: Optional[Union[str, torch.device]] = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """A batch of samples -> features ``(N, S, 1)`` and their lengths ``(N,)``, zero past each end."""
+        waves, lengths = as_batch(samples, lengths, device, self.config.frame_length)
+        lengths = lengths.clamp(min=self.config.frame_length)
+        if self.config.normalise:
+            inside = torch.arange(waves.shape[1], device=waves.device) < lengths[:, None]
+            mean = waves.sum(dim=1, keepdim=True) / lengths[:, None]
+            spread = ((waves - mean).square() * inside).sum(dim=1, keepdim=True) / lengths[:, None]
+            waves = (waves - mean) * (spread + 1e-7).rsqrt() * inside
+        return waves[..., None], lengths
 
 
 class Fbank:

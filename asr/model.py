@@ -1,7 +1,8 @@
 """The acoustic model: an encoder and a linear CTC head over phones.
 
 The encoder is convolutional subsampling and a Conformer or a time-delay network (`uyir.asr.tdnn`), or a
-pretrained Whisper encoder (`uyir.asr.whisper`) and a strided convolution. One model hears all its languages; a learned embedding of the language stands in front of the input
+pretrained one, of Whisper (`uyir.asr.whisper`) or of the wav2vec 2.0 family (`uyir.asr.hub`), and a strided
+convolution. One model hears all its languages; a learned embedding of the language stands in front of the input
 frames and tells it which one. The Conformer's layers are torchaudio's (`torchaudio.models.Conformer`), run by our
 own forward pass, for two reasons: padding is masked before every convolution, and normalisation
 inside the convolution module is over the features of one frame. So the output of an utterance does
@@ -21,7 +22,15 @@ from uyir.asr.features import FrontendConfig
 from uyir.asr.whisper import WhisperEncoder, convolve
 from uyir.errors import ModelError
 
-ENCODERS = ("conformer", "tdnn", "whisper")
+#: Encoders, and the frontend that each hears.
+ENCODERS = {
+    "conformer": "kaldi-fbank",
+    "tdnn": "kaldi-fbank",
+    "whisper": "whisper-logmel",
+    "hub": "waveform",
+}
+#: Encoders that were trained by others, on features that are not ours to normalise.
+PRETRAINED = ("whisper", "hub")
 
 
 @dataclass(frozen=True)
@@ -29,7 +38,8 @@ class ModelConfig:
     """Shape of a `CtcModel`. `frontend` says which features it was trained on.
 
     `ffn_dim`, `kernel`, `subsampling_channels` and `inter_layer` are the Conformer's and the TDNN's,
-    `chunk` and `left_chunks` the Conformer's.
+    `chunk` and `left_chunks` the Conformer's, `hub` the configuration that `uyir.asr.hub.HubEncoder` builds a
+    ``hub`` encoder of.
     """
 
     tokens: int
@@ -48,6 +58,7 @@ class ModelConfig:
     #: before it, convolutions only the past. 0: the whole recording.
     chunk: int = 0
     left_chunks: int = 4
+    hub: Optional[dict[str, Any]] = None
     frontend: FrontendConfig = field(default_factory=FrontendConfig)
 
     def __post_init__(self) -> None:
@@ -61,8 +72,10 @@ class ModelConfig:
             raise ModelError(f"chunk {self.chunk}, left_chunks {self.left_chunks}, want 0 or more")
         if self.chunk and self.encoder != "conformer":
             raise ModelError(f"a {self.encoder} encoder has no chunks; only the Conformer streams")
-        if (self.encoder == "whisper") != (self.frontend.kind == "whisper-logmel"):
+        if self.frontend.kind != ENCODERS[self.encoder]:
             raise ModelError(f"a {self.encoder} encoder cannot hear {self.frontend.kind} features")
+        if (self.encoder == "hub") != (self.hub is not None):
+            raise ModelError(f"a {self.encoder} encoder, and hub is {self.hub}: they go together")
         if self.dim % self.heads:
             raise ModelError(f"dim {self.dim} is not a multiple of heads {self.heads}")
         if self.kernel % 2 == 0:
@@ -137,6 +150,8 @@ class CtcModel(nn.Module):
         self.dropout = nn.Dropout(config.dropout)
         if config.encoder == "whisper":
             self._make_whisper(config)
+        elif config.encoder == "hub":
+            self._make_hub(config)
         elif config.encoder == "tdnn":
             self._make_tdnn(config)
         else:
@@ -144,9 +159,18 @@ class CtcModel(nn.Module):
         self.head = nn.Linear(config.dim, config.tokens)
 
     def _make_whisper(self, config: ModelConfig) -> None:
-
-        self.whisper = WhisperEncoder(config.dim, config.heads, config.layers, config.dropout)
+        self.whisper = WhisperEncoder(
+            config.dim, config.heads, config.layers, config.dropout, config.frontend.bins
+        )
         self.down = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
+
+    def _make_hub(self, config: ModelConfig) -> None:
+        from uyir.asr.hub import HubEncoder
+
+        self.hub = HubEncoder(config.hub or {})
+        self.down = nn.Conv1d(config.dim, config.dim, 3, stride=2, padding=1)
+        # As small as what the encoder is used to: large ones would drown the first frames.
+        nn.init.normal_(self.language.weight, std=0.02)
 
     def _make_tdnn(self, config: ModelConfig) -> None:
         from uyir.asr.tdnn import Tdnn
@@ -178,7 +202,7 @@ class CtcModel(nn.Module):
 
         A pretrained encoder keeps the features that it was trained on.
         """
-        if self.config.encoder == "whisper":
+        if self.config.encoder in PRETRAINED:
             return
         self.mean.copy_(mean)
         self.inv_std.copy_(1.0 / std.clamp(min=1e-3))
@@ -196,19 +220,27 @@ class CtcModel(nn.Module):
         return torch.tensor([self.config.languages.index(name) for name in names])
 
     def forward(
-        self, features: torch.Tensor, lengths: torch.Tensor, language: torch.Tensor
+        self,
+        features: torch.Tensor,
+        lengths: torch.Tensor,
+        language: torch.Tensor,
+        masked: Optional[torch.Tensor] = None,
     ) -> tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
         """``(N, T, F)``, ``(N,)`` frames, ``(N,)`` language rows -> log_probs, lengths, inter.
 
-        `inter` are the log probabilities after `inter_layer`, ``(N, T', C)``, or None.
+        `inter` are the log probabilities after `inter_layer`, ``(N, T', C)``, or None. `masked` are the
+        frames of 20 ms ``(N, T20)`` that a hub encoder shall not hear; others have their features masked.
         """
         lengths = lengths.to(features.device)
         x = (features - self.mean) * self.inv_std
         x = x * _inside(lengths, x.shape[1])[..., None]
         token = self.language(language.to(x.device))[:, None]
         if self.config.encoder == "whisper":
-            x, out_lengths = self._run_whisper(x, lengths, token)
-            return self._log_probs(x), out_lengths, None
+            x, inter = self.whisper.both(x, lengths, token, self.config.inter_layer)
+            return self._halved(x, inter, self.whisper.lengths(lengths))
+        if self.config.encoder == "hub":
+            x, inter = self.hub(x, lengths, token, masked, self.config.inter_layer)
+            return self._halved(x, inter, self.hub.lengths(lengths))
         if self.config.encoder == "tdnn":
             return self._run_tdnn(x, lengths, token)
         return self._run_conformer(x, lengths, token)
@@ -227,15 +259,22 @@ class CtcModel(nn.Module):
                 inter = self._log_probs(x)
         return self._log_probs(self.tdnn.norm(x)), out_lengths, inter
 
-    def _run_whisper(
-        self, x: torch.Tensor, lengths: torch.Tensor, token: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        x = self.whisper(x, lengths, token)
-        lengths = self.whisper.lengths(lengths)
-        x = x * _inside(lengths, x.shape[1])[..., None]
-        # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
-        x = nn.functional.gelu(convolve(self.down, x))
-        return self.dropout(x), torch.div(lengths + 1, 2, rounding_mode="floor")
+    def _halved(
+        self, x: torch.Tensor, inter: Optional[torch.Tensor], lengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, Optional[torch.Tensor]]:
+        """A pretrained encoder's states of 20 ms ``(N, T, D)`` -> log probabilities of 40 ms."""
+        found: list[Optional[torch.Tensor]] = []
+        for states in (x, inter):
+            if states is None:
+                found.append(None)
+                continue
+            states = states * _inside(lengths, states.shape[1])[..., None]
+            # Transposed before gelu: torch 1.13's gradient of gelu takes a transposed one for garbage.
+            states = nn.functional.gelu(convolve(self.down, states))
+            found.append(self._log_probs(self.dropout(states)))
+        last = found[0]
+        assert last is not None
+        return last, torch.div(lengths + 1, 2, rounding_mode="floor"), found[1]
 
     def _run_conformer(
         self, x: torch.Tensor, lengths: torch.Tensor, token: torch.Tensor

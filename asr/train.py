@@ -17,13 +17,12 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional
 
-import numpy as np
 import torch
 
-from uyir.asr.augment import WaveAugment, spec_augment
-from uyir.asr.checkpoint import read_tokens, save_model
+from uyir.asr.augment import WaveAugment, spec_augment, time_mask
+from uyir.asr.checkpoint import read_tokens
 from uyir.asr.config import TrainConfig
 from uyir.asr.data import (
     Batch,
@@ -34,7 +33,9 @@ from uyir.asr.data import (
     read_manifest,
     select,
 )
-from uyir.asr.features import FrontendConfig, make_frontend
+from uyir.asr.export import CHECKPOINT_VERSION, read_checkpoint
+from uyir.asr.features import make_frontend
+from uyir.asr.losses import ctc_loss, edit_distance, uniform_loss
 from uyir.asr.model import CtcModel, ModelConfig, greedy
 from uyir.asr.parallel import Processes, default_device
 from uyir.asr.tuning import (
@@ -48,7 +49,12 @@ from uyir.asr.tuning import (
 )
 from uyir.errors import DataError, ModelError
 
-CHECKPOINT_VERSION = 1
+if TYPE_CHECKING:
+    from uyir.asr.hub import Pretrained
+    from uyir.asr.mmi import Mmi
+
+#: Steps in a row without a finite loss after which a run gives up.
+HOPELESS = 50
 
 
 @dataclass
@@ -87,16 +93,21 @@ class Trainer:
         self.say = say if self.processes.first else _nothing
         self.output = Path(config.output)
         self.tokens = _tokens(config)
-        self.mixture, self.dev = self._read_data()
-        self.frontend = make_frontend(FrontendConfig(**config.frontend))
+        self.hub = self._read_hub()
+        shape = self._model_config()
+        self.mixture, self.dev = self._read_data(shape)
+        self.frontend = make_frontend(shape.frontend)
         self.augment = WaveAugment(config.augment)
+        self.mmi = self._make_mmi() if config.mmi_weight else None
         self.progress = Progress()
         torch.manual_seed(config.seed)
-        self.model = CtcModel(self._model_config()).to(self.device)
+        self.model = CtcModel(shape).to(self.device)
         if config.initial is not None:
             self._load_initial(config.initial)
         elif config.pretrained:
             self._load_pretrained(config.pretrained)
+        elif self.hub is not None:
+            getattr(self.model, shape.encoder).load_state_dict(self.hub.state)
         if config.lora_rank:
             add_adapters(self.model, config.lora_rank, config.lora_alpha, config.frozen_layers or 0)
         freeze(self.model, config.frozen_layers, config.lora_rank > 0)
@@ -112,10 +123,18 @@ class Trainer:
             self.mixture.utterances, config.pad_seconds, (processes.rank, processes.world)
         )
         self._stop = False
+        self._in_a_row = 0  # steps that were not finite
 
     # -- set-up ------------------------------------------------------------------------------
 
-    def _read_data(self) -> tuple[Mixture, list[Utterance]]:
+    def _read_hub(self) -> Optional[Pretrained]:
+        if self.config.hub is None:
+            return None
+        from uyir.asr.hub import read_hub
+
+        return read_hub(self.config.hub)
+
+    def _read_data(self, shape: ModelConfig) -> tuple[Mixture, list[Utterance]]:
         config = self.config
         train = Mixture()
         for source in config.train:
@@ -124,7 +143,7 @@ class Trainer:
                 rows,
                 config.languages,
                 config.min_seconds,
-                self._longest(),
+                longest(shape, config.max_seconds, config.pad_seconds, config.augment.speed[0]),
                 config.augment.fastest,
             )
             hours = sum(u.duration for u in kept) / 3600
@@ -143,7 +162,7 @@ class Trainer:
                 read_manifest(path, self.tokens),
                 config.languages,
                 config.min_seconds,
-                config.max_seconds,
+                longest(shape, config.max_seconds),
             )
             for language in config.languages:
                 dev += [u for u in kept if u.language == language][: config.dev_utterances]
@@ -151,20 +170,32 @@ class Trainer:
                 self.say(f"{path}: left out: {left.summary()}")
         return train, dev
 
-    def _longest(self) -> float:
-        """Seconds that an utterance may last: Whisper hears 30 s, padding and slowing included."""
-        config = self.config
-        if config.model.get("encoder") != "whisper":
-            return config.max_seconds
-        return min(config.max_seconds, 30.0 * config.augment.speed[0] - 2 * config.pad_seconds)
+    def _make_mmi(self) -> Mmi:
+        from uyir.asr.mmi import Mmi, PhoneLm
+
+        rows, pairs = self.mixture.utterances, self.config.mmi_pairs
+        lms = [
+            PhoneLm((u.tokens for u in rows if u.language == language), len(self.tokens), pairs)
+            for language in self.config.languages
+        ]
+        return Mmi(lms, self.device)
 
     def _model_config(self) -> ModelConfig:
+        brought, frontend = {}, self.config.frontend
+        if self.hub is not None:
+            brought, frontend = self.hub.model, self.hub.frontend
+            for name, value in self.config.model.items():
+                if brought.get(name, value) != value:
+                    raise ModelError(
+                        f"{self.config.hub}: its {name} is {brought[name]}, model says {value}"
+                    )
         return ModelConfig.from_dict(
             {
                 **self.config.model,
+                **brought,
                 "tokens": len(self.tokens),
                 "languages": self.config.languages,
-                "frontend": self.config.frontend,
+                "frontend": frontend,
             }
         )
 
@@ -265,6 +296,10 @@ class Trainer:
         dev = self.evaluate() if finished and self.processes.first else {}
         if self.loader.unreadable:
             self._report_unreadable()
+        if self.progress.skipped:
+            self.say(
+                f"{self.progress.skipped} of {self.progress.step} steps were skipped: not finite"
+            )
         return Outcome(finished, self.progress, dev)
 
     def _catch_signals(self) -> dict[int, Any]:
@@ -336,6 +371,9 @@ class Trainer:
                 log_from = (time.monotonic(), self.progress.audio_seconds)
                 waited = 0.0
                 last = log_from[0]
+            if self.config.keep_steps and step % self.config.keep_steps == 0:
+                self._save(f"checkpoint-{step}.pt")
+                last = time.monotonic()
             if time.monotonic() - saved > self.config.save_seconds:
                 self._save()
                 saved = last = time.monotonic()
@@ -414,22 +452,49 @@ class Trainer:
             self.optimiser.step()
             self.anchor.pull(self.optimiser)
             self._update_average()
+            self._in_a_row = 0
         else:
-            progress.skipped += 1
+            self._skip(value, float(norm), batch)
         progress.step += 1
         progress.batch = progress.batch + 1 if batch is None else batch.number + 1
         progress.audio_seconds += seconds
         return value if finite else None
+
+    def _skip(self, loss: float, norm: float, batch: Optional[Batch]) -> None:
+        """Count and say a step that is not taken; raises `DataError` when there were too many in a row."""
+        self.progress.skipped += 1
+        self._in_a_row += 1
+        names = [] if batch is None else batch.ids
+        if self._in_a_row <= 3:
+            some = ", ".join(names[:3]) + (" ..." if len(names) > 3 else "")
+            self.say(
+                f"step {self.progress.step}: loss {loss:g}, gradient {norm:g}: not finite, the step is "
+                f"skipped; its batch: {some}"
+            )
+        if self._in_a_row >= HOPELESS:
+            raise DataError(
+                f"the loss was not finite in {HOPELESS} steps one after the other, the last of them "
+                f"{self.progress.step}: lower peak_lr, or start again from an earlier checkpoint"
+            )
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         """The loss of a batch, summed over its rows."""
         config = self.config
         generator = self._generator()
         features, lengths = self._features(batch, generator)
-        features = spec_augment(features, lengths, self.model.mean, config.augment, generator)
+        inputs = [features, lengths, batch.language]
+        if self.frontend.config.kind == "waveform":
+            inputs.append(time_mask(lengths, config.augment, generator))
+        else:
+            inputs[0] = spec_augment(features, lengths, self.model.mean, config.augment, generator)
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
-            log_probs, out_lengths, inter = self._network(features, lengths, batch.language)
+            log_probs, out_lengths, inter = self._network(*inputs)
         loss = ctc_loss(log_probs, out_lengths, batch)
+        if self.mmi is not None:
+            against = self.mmi.loss(
+                log_probs, out_lengths, batch.language, batch.targets, batch.target_lengths
+            )
+            loss = (1 - config.mmi_weight) * loss + config.mmi_weight * against
         if config.label_smoothing:
             loss = (1 - config.label_smoothing) * loss + config.label_smoothing * uniform_loss(
                 log_probs, out_lengths
@@ -539,11 +604,11 @@ class Trainer:
             self.say(f"unreadable: {name}: {reason}")
         self.say(f"{len(self.loader.unreadable)} utterances could not be read and were left out")
 
-    def _save(self) -> None:
-        """Write ``checkpoint.pt`` whole or not at all: a kill leaves the one before."""
+    def _save(self, name: str = "checkpoint.pt") -> None:
+        """Write a checkpoint whole or not at all: a kill leaves the one before."""
         if not self.processes.first:
             return
-        path = self.output / "checkpoint.pt"
+        path = self.output / name
         optimiser = self.optimiser.state_dict()
         state = {
             "version": CHECKPOINT_VERSION,
@@ -589,78 +654,13 @@ class Trainer:
         return True
 
 
-def ctc_loss(log_probs: torch.Tensor, lengths: torch.Tensor, batch: Batch) -> torch.Tensor:
-    """CTC loss: the negative log likelihoods of the batch's targets, summed."""
-    return torch.nn.functional.ctc_loss(
-        log_probs.transpose(0, 1),
-        batch.targets,
-        lengths,
-        batch.target_lengths,
-        reduction="sum",
-        zero_infinity=True,
-    )
-
-
-def uniform_loss(log_probs: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-    """Label smoothing for CTC (Kim et al. 2018): how far the frames' distributions, ``(N, T, C)``, are
-    from uniform, as Kullback-Leibler divergence summed over frames."""
-    inside = torch.arange(log_probs.shape[1], device=log_probs.device) < lengths[:, None]
-    classes = log_probs.shape[2]
-    divergence = -log_probs.mean(dim=2) - math.log(classes)
-    return (divergence * inside).sum()
-
-
-def edit_distance(wanted: Sequence[int], found: Sequence[int]) -> int:
-    """Levenshtein distance of two token lists."""
-    if not found or not wanted:
-        return max(len(wanted), len(found))
-    steps = np.arange(len(found) + 1)
-    target = np.asarray(found)
-    row = steps.copy()
-    for number, token in enumerate(wanted, start=1):
-        best = np.empty_like(row)
-        best[0] = number
-        best[1:] = np.minimum(row[1:] + 1, row[:-1] + (target != token))
-        row = np.minimum.accumulate(best - steps) + steps
-    return int(row[-1])
-
-
-def read_checkpoint(path: Union[str, Path]) -> dict[str, Any]:
-    """Read a training checkpoint, tensors and plain values only; raises `ModelError`."""
-    path = Path(path)
-    if not path.is_file():
-        raise ModelError(f"{path}: no such checkpoint")
-    try:
-        state = torch.load(str(path), map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
-        raise ModelError(f"{path}: damaged checkpoint: {error}") from None
-    if not isinstance(state, dict) or state.get("version") != CHECKPOINT_VERSION:
-        raise ModelError(f"{path}: not a checkpoint of version {CHECKPOINT_VERSION}")
-    state["progress"] = json.loads(state["progress"])
-    return state
-
-
-def export(
-    checkpoint: Union[str, Path],
-    folder: Union[str, Path],
-    weights: str = "int8",
-    pretrained: Sequence[Union[str, Path]] = (),
-    tuned: float = 1.0,
-    graphs: Optional[str] = None,
-) -> None:
-    """Write a checkpoint's averaged weights as a model folder.
-
-    With `pretrained`, the file or parts that the run's encoder came from, the encoder is mixed with it:
-    `tuned` is the fine-tuned share (`uyir.asr.whisper.mix_encoder`).
-    """
-    state = read_checkpoint(checkpoint)
-    model = CtcModel(ModelConfig.from_dict(json.loads(state["model_config"])))
-    model.load_state_dict(merge_adapters({**state["model"], **state["average"]}))
-    if pretrained:
-        from uyir.asr.whisper import encoder_state, mix_encoder, read_ctranslate2
-
-        mix_encoder(model, encoder_state(read_ctranslate2(pretrained)), tuned)
-    save_model(folder, model, state["tokens"], weights, graphs)
+def longest(
+    shape: ModelConfig, max_seconds: float, pad_seconds: float = 0.0, slowest: float = 1.0
+) -> float:
+    """Seconds that an utterance may last: Whisper hears 30 s, padding and slowing included."""
+    if shape.encoder != "whisper":
+        return max_seconds
+    return min(max_seconds, 30.0 * slowest - 2 * pad_seconds)
 
 
 def _nothing(line: str) -> None:

@@ -7,8 +7,9 @@ the run started from (L2-SP, Li et al. 2018).
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Optional
 
 import torch
@@ -18,22 +19,36 @@ from torch.nn.utils import parametrize
 from uyir.asr.model import CtcModel
 from uyir.errors import ModelError
 
-_BLOCK = re.compile(r"(?:whisper\.layers|conformer\.conformer_layers|tdnn\.layers)\.(\d+)\.")
-_ENCODER = ("whisper.", "conformer.", "tdnn.", "subsampling.")
+_BLOCK = re.compile(
+    r"(?:whisper\.layers|hub\.encoder\.layers|conformer\.conformer_layers|tdnn\.layers)\.(\d+)\."
+)
+_ENCODER = ("whisper.", "hub.", "conformer.", "tdnn.", "subsampling.")
+_LAST_NORM = ("whisper.norm.", "tdnn.norm.")
 _ADAPTED = re.compile(r"(.*)\.parametrizations\.(\w+)\.original")
 
 
-def depth(name: str, layers: int) -> Optional[int]:
+def depth(name: str, layers: int, norm_last: bool = False) -> Optional[int]:
     """Block that a parameter belongs to, from 1; 0 for what lies below, None for what lies above.
 
-    The norm after the last block counts as part of it.
+    The norm after the last block counts as part of it; `norm_last` says whether a hub encoder's norm
+    stands there, not before the first block.
     """
     if not name.startswith(_ENCODER):
         return None
     block = _BLOCK.match(name)
     if block:
         return int(block[1]) + 1
-    return layers if name.startswith(("whisper.norm.", "tdnn.norm.")) else 0
+    if name.startswith("hub.encoder.layer_norm."):
+        return layers if norm_last else 0
+    return layers if name.startswith(_LAST_NORM) else 0
+
+
+def _depth_in(model: CtcModel) -> Callable[[str], Optional[int]]:
+    """`depth` of the parameters of a model."""
+    hub = getattr(model, "hub", None)
+    return functools.partial(
+        depth, layers=model.config.layers, norm_last=hub is not None and hub.norm_last
+    )
 
 
 class LowRank(nn.Module):
@@ -58,10 +73,10 @@ def add_adapters(model: CtcModel, rank: int, alpha: float, above: int = 0) -> No
 
     The rest of the encoder is frozen by `freeze` with all its blocks, not here.
     """
-    layers = model.config.layers
+    block_of = _depth_in(model)
     for name, module in list(model.named_modules()):
         for part, weight in list(module.named_parameters(recurse=False)):
-            block = depth(f"{name}.{part}", layers)
+            block = block_of(f"{name}.{part}")
             if block is not None and block > above and weight.dim() == 2:
                 adapter = LowRank(weight, rank, alpha).to(weight.device)
                 parametrize.register_parametrization(module, part, adapter)
@@ -92,8 +107,9 @@ def freeze(model: CtcModel, frozen_layers: Optional[int], adapted: bool) -> None
     layers = model.config.layers
     if frozen_layers is not None and frozen_layers > layers:
         raise ModelError(f"frozen_layers is {frozen_layers}, but the encoder has {layers} blocks")
+    block_of = _depth_in(model)
     for name, parameter in model.named_parameters():
-        block = depth(name, layers)
+        block = block_of(name)
         if block is None or is_adapter(name):
             continue
         if adapted or (frozen_layers is not None and block <= frozen_layers):
@@ -119,18 +135,19 @@ def parameter_groups(
 ) -> list[dict[str, Any]]:
     """Groups for the optimiser, each with its `rate`, which the run's learning rate is times.
 
-    Matrices decay and vectors do not; nor do those of the names `anchored`. A Whisper encoder's
+    Matrices decay and vectors do not; nor do those of the names `anchored`. A pretrained encoder's
     weights have the rate `pretrained_rate`, adapters and all else 1; each block's is `layer_decay`
     times that of the block above it.
     """
-    layers = model.config.layers
+    layers, block_of = model.config.layers, _depth_in(model)
     groups: dict[tuple[bool, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
         adapter = is_adapter(name)
-        block = depth(name, layers)
-        rate = pretrained_rate if name.startswith("whisper.") and not adapter else 1.0
+        block = block_of(name)
+        pretrained = name.startswith(("whisper.", "hub.")) and not adapter
+        rate = pretrained_rate if pretrained else 1.0
         if block is not None:
             rate *= layer_decay ** (layers - block)
         decays = parameter.dim() >= 2 and name not in anchored
@@ -144,13 +161,13 @@ def parameter_groups(
 def anchored_names(model: CtcModel, whole: bool) -> list[str]:
     """Names of the weights that learn and that the run started from: the encoder's, or all of them
     if the `whole` model was there before."""
-    layers = model.config.layers
+    block_of = _depth_in(model)
     return [
         name
         for name, parameter in model.named_parameters()
         if parameter.requires_grad
         and not is_adapter(name)
-        and (whole or depth(name, layers) is not None)
+        and (whole or block_of(name) is not None)
     ]
 
 

@@ -24,14 +24,13 @@ from uyir.errors import ModelError
 
 #: Positions that Whisper's encoder was trained on: 30 s of 20 ms frames.
 MAX_POSITIONS = 1500
-_BINS = 80
 _CT2_TYPES = {0: "<f4", 1: "i1", 2: "<i2", 3: "<i4", 4: "<f2"}
 
 
 class LogMel:
     """Whisper's log-mel spectrogram of single utterances or of a batch.
 
-    A periodic Hann window of 25 ms every 10 ms, 80 slaney mel bands to 8 kHz, log10 floored at the
+    A periodic Hann window of 25 ms every 10 ms, 80 slaney mel bands (large-v3: 128) to 8 kHz, log10 floored at the
     utterance's maximum less 8, scaled to about ±1. Checked once against transformers'
     WhisperFeatureExtractor: they differ by 5e-6 at most.
     """
@@ -47,7 +46,7 @@ class LogMel:
         self._window = torch.hann_window(window)
 
     def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
-        """Samples ``(S,)`` in ±1 -> features ``(T, 80)``."""
+        """Samples ``(S,)`` in ±1 -> features ``(T, F)``."""
         return self.batch([torch.as_tensor(samples, dtype=torch.float32)])[0][0]
 
     def batch(
@@ -56,7 +55,7 @@ class LogMel:
         lengths: Optional[torch.Tensor] = None,
         device: Optional[Union[str, torch.device]] = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """A batch of samples -> features ``(N, T, 80)`` and their lengths ``(N,)`` in frames.
+        """A batch of samples -> features ``(N, T, F)`` and their lengths ``(N,)`` in frames.
 
         `samples` is a list of ``(S_n,)`` tensors, or ``(N, S)`` with `lengths` ``(N,)`` in samples;
         integer samples are taken as 16-bit. Frames past an utterance's end are zero.
@@ -131,7 +130,7 @@ class _Layer(nn.Module):
 
 
 class WhisperEncoder(nn.Module):
-    """Log-mel features ``(N, T, 80)`` -> hidden states ``(N, ceil(T / 2), D)``, 20 ms a frame.
+    """Log-mel features ``(N, T, F)`` -> hidden states ``(N, ceil(T / 2), D)``, 20 ms a frame.
 
     `prefix` vectors, if given, stand in front of the frames (no position is added to them) and are
     not among the outputs.
@@ -140,14 +139,19 @@ class WhisperEncoder(nn.Module):
     positions: torch.Tensor
 
     def __init__(
-        self, dim: int = 512, heads: int = 8, layers: int = 6, dropout: float = 0.0
+        self,
+        dim: int = 512,
+        heads: int = 8,
+        layers: int = 6,
+        dropout: float = 0.0,
+        bins: int = 80,
     ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv1d(_BINS, dim, 3, padding=1)
+        self.conv1 = nn.Conv1d(bins, dim, 3, padding=1)
         self.conv2 = nn.Conv1d(dim, dim, 3, stride=2, padding=1)
         self.layers = nn.ModuleList(_Layer(dim, heads, dropout) for _ in range(layers))
         self.norm = nn.LayerNorm(dim)
-        self.register_buffer("positions", _sinusoids(MAX_POSITIONS, dim), persistent=False)
+        self.register_buffer("positions", sinusoids(MAX_POSITIONS, dim), persistent=False)
 
     @staticmethod
     def lengths(frames: torch.Tensor) -> torch.Tensor:
@@ -158,6 +162,16 @@ class WhisperEncoder(nn.Module):
         self, features: torch.Tensor, frames: torch.Tensor, prefix: Optional[torch.Tensor] = None
     ) -> torch.Tensor:
         """Raises `ModelError` for an utterance of more than 30 s."""
+        return self.both(features, frames, prefix)[0]
+
+    def both(
+        self,
+        features: torch.Tensor,
+        frames: torch.Tensor,
+        prefix: Optional[torch.Tensor] = None,
+        inter_layer: int = 0,
+    ) -> tuple[torch.Tensor, Optional[torch.Tensor]]:
+        """What `forward` gives, and the same of the states after block `inter_layer`, if that is not 0."""
         if _by_products(features):
             x = nn.functional.gelu(convolve(self.conv1, features))
             x = x * _inside(frames, x.shape[1])[..., None]
@@ -178,9 +192,12 @@ class WhisperEncoder(nn.Module):
             lead = prefix.shape[1]
             x = torch.cat([prefix.to(x.dtype), x], dim=1)
         inside = _inside(lengths + lead, x.shape[1])
-        for layer in self.layers:
+        inter = None
+        for number, layer in enumerate(self.layers, start=1):
             x = layer(x, inside)
-        return self.norm(x)[:, lead:]  # type: ignore[no-any-return]
+            if number == inter_layer:
+                inter = self.norm(x)[:, lead:]
+        return self.norm(x)[:, lead:], inter
 
 
 def _by_products(x: torch.Tensor) -> bool:
@@ -211,7 +228,7 @@ def _inside(lengths: torch.Tensor, frames: int) -> torch.Tensor:
     return torch.arange(frames, device=lengths.device) < lengths[:, None]
 
 
-def _sinusoids(length: int, channels: int) -> torch.Tensor:
+def sinusoids(length: int, channels: int) -> torch.Tensor:
     """Whisper's fixed position embedding ``(length, channels)``."""
     rates = torch.exp(-math.log(10000.0) / (channels // 2 - 1) * torch.arange(channels // 2))
     angles = torch.arange(length)[:, None] * rates[None]
@@ -302,19 +319,29 @@ def encoder_state(arrays: dict[str, np.ndarray]) -> dict[str, torch.Tensor]:
     return state
 
 
+def pretrained_state(paths: Sequence[Union[str, Path]]) -> dict[str, torch.Tensor]:
+    """The weights of a pretrained encoder: CTranslate2's ``model.bin``, whole or in parts, or a folder
+    or name of a hub's (`uyir.asr.hub`). Raises `ModelError`."""
+    if len(paths) == 1 and not Path(paths[0]).is_file():
+        from uyir.asr.hub import read_hub
+
+        return read_hub(str(paths[0])).state
+    return encoder_state(read_ctranslate2(paths))
+
+
 def mix_encoder(model: nn.Module, pretrained: dict[str, torch.Tensor], tuned: float) -> None:
     """Move a fine-tuned model's encoder back towards the pretrained one, in place.
 
     Each weight becomes `tuned` of its fine-tuned and the rest of its pretrained value (Wortsman et
     al. 2022, weight-space ensembles): fine-tuning on synthetic speech forgets how people sound, and
-    the mean of the two hears both. `pretrained` is what `encoder_state` gives; the head stays.
+    the mean of the two hears both. `pretrained` is what `pretrained_state` gives; the head stays.
     Raises `ModelError` for another encoder or a share that is none.
     """
     if not 0 <= tuned <= 1:
         raise ModelError(f"the tuned share is {tuned}, want 0 to 1")
-    encoder = getattr(model, "whisper", None)
-    if not isinstance(encoder, WhisperEncoder):
-        raise ModelError("only a model with a whisper encoder can be mixed with a pretrained one")
+    encoder = getattr(model, "whisper", None) or getattr(model, "hub", None)
+    if encoder is None:
+        raise ModelError("only a model with a pretrained encoder can be mixed with it again")
     state = encoder.state_dict()
     try:
         encoder.load_state_dict(

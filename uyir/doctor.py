@@ -52,10 +52,15 @@ PACKAGES: dict[str, tuple[str, bool]] = {
     "click": ("commands", True),
     "pynini": ("compiling grammars, lexica and graphs", False),
     "lhotse": ("preparing corpora for training", False),
+    "transformers": ("training from an encoder of the Hugging Face hub", False),
     "k2": ("the k2 engine", False),
     "kaldifeat": ("features on a GPU by Kaldi's own code", False),
 }
-EXTRAS = {"pynini": "pip install 'uyir[build]'", "lhotse": "pip install 'uyir[train]'"}
+EXTRAS = {
+    "pynini": "pip install 'uyir[build]'",
+    "lhotse": "pip install 'uyir[train]'",
+    "transformers": "pip install 'uyir[hub]'",
+}
 ELSEWHERE = {
     "k2": "Python 3.9: pip install 'uyir[k2]'; newer ones: k2's own wheels for your torch",
     "kaldifeat": "its own wheels for your torch",

@@ -23,7 +23,9 @@ from uyir.asr.checkpoint import load_model
 from uyir.asr.commands import main
 from uyir.asr.config import read_config
 from uyir.asr.data import Loader, read_manifest
-from uyir.asr.train import Trainer, edit_distance, export, read_checkpoint, uniform_loss
+from uyir.asr.export import export, read_checkpoint
+from uyir.asr.losses import edit_distance, uniform_loss
+from uyir.asr.train import HOPELESS, Trainer
 from uyir.errors import DataError, ModelError
 
 MODEL = {
@@ -151,28 +153,46 @@ def test_stopped_and_resumed_is_the_same_run(tmp_path: Path) -> None:
             assert torch.equal(value, broken[part][name]), name
 
 
-def test_killed_and_resumed(tmp_path: Path) -> None:
-    """kill -9 in the middle loses at most what came after the last checkpoint."""
-    write_tones(tmp_path / "data", 20)
-    path = write_config(tmp_path, steps=2000, save_seconds=0.1)
-    command = [sys.executable, "-m", "uyir.asr.commands", "train", "--config", str(path)]
+def test_killed_and_resumed_is_the_same_run(tmp_path: Path) -> None:
+    """kill -9 again and again loses what came after the last checkpoint and changes nothing."""
+    changes = {"augment": {}, "model": {**MODEL, "dropout": 0.2}, "steps": 60, "save_seconds": 0.01}
+    for name in ("whole", "killed"):
+        write_tones(tmp_path / name / "data", 20)
+        write_config(tmp_path / name, **changes)
+    Trainer(read_config(tmp_path / "whole/config.yaml"), "cpu", quiet).run()
+    command = [sys.executable, "-m", "uyir.asr.commands", "train", "--device", "cpu", "--config"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        [*command, "--device", "cpu"], env=environment, stderr=subprocess.PIPE
-    )
-    checkpoint = tmp_path / "exp" / "checkpoint.pt"
-    deadline = time.monotonic() + 60
-    while not checkpoint.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
-    step = read_checkpoint(checkpoint)["progress"]["step"]
-    assert step > 0
+    checkpoint = tmp_path / "killed/exp/checkpoint.pt"
+    reached = 0
+    for _ in range(2):
+        process = subprocess.Popen(
+            [*command, str(tmp_path / "killed/config.yaml")],
+            env=environment,
+            stderr=subprocess.PIPE,
+        )
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            if (
+                checkpoint.exists()
+                and read_checkpoint(checkpoint)["progress"]["step"] > reached + 2
+            ):
+                break
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        reached = read_checkpoint(checkpoint)["progress"]["step"]
+        assert 0 < reached < 60
     said: list[str] = []
-    trainer = Trainer(read_config(path), "cpu", said.append)
-    outcome = trainer.run(stop_after=0)
-    assert not outcome.finished
-    assert f"resumed at step {step}" in said
+    trainer = Trainer(read_config(tmp_path / "killed/config.yaml"), "cpu", said.append)
+    assert trainer.run().finished
+    assert f"resumed at step {reached}" in said
+    whole, killed = (
+        read_checkpoint(tmp_path / name / "exp/checkpoint.pt") for name in ("whole", "killed")
+    )
+    assert whole["progress"]["batch"] == killed["progress"]["batch"]
+    for part in ("model", "average"):
+        for name, value in whole[part].items():
+            assert torch.equal(value, killed[part][name]), name
 
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
@@ -308,11 +328,49 @@ def test_loss_that_is_not_finite_is_skipped_and_counted(tmp_path: Path) -> None:
         return found, lengths
 
     trainer._features = poisoned  # type: ignore[method-assign,assignment]
+    said: list[str] = []
+    trainer.say = said.append
     outcome = trainer.run()
     assert outcome.progress.step == 6
     assert outcome.progress.skipped == 2
+    assert any(line.startswith("step 1: loss nan, gradient nan: not finite") for line in said)
+    assert "2 of 6 steps were skipped: not finite" in said
     for value in read_checkpoint(tmp_path / "exp/checkpoint.pt")["model"].values():
         assert torch.isfinite(value).all()
+
+
+def test_a_run_that_is_hopeless_ends(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    trainer = Trainer(read_config(write_config(tmp_path, steps=500)), "cpu", quiet)
+    features = trainer._features
+    trainer._set_normalisation = lambda: None  # type: ignore[method-assign]
+    trainer._features = lambda *a: (features(*a)[0] * float("inf"), features(*a)[1])  # type: ignore[method-assign]
+    with pytest.raises(DataError, match=f"not finite in {HOPELESS} steps.*lower peak_lr"):
+        trainer.run()
+
+
+def test_the_mean_of_kept_checkpoints(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    Trainer(read_config(write_config(tmp_path, steps=6, keep_steps=2)), "cpu", quiet).run()
+    kept = [tmp_path / f"exp/checkpoint-{step}.pt" for step in (2, 4, 6)]
+    assert sorted((tmp_path / "exp").glob("checkpoint-*")) == kept
+    arguments = [*map(str, kept[:2]), str(tmp_path / "mean"), "--weights", "float32"]
+    assert CliRunner().invoke(main, ["export", *arguments]).exit_code == 0
+    found = load_model(tmp_path / "mean").model.state_dict()
+    two, four = (read_checkpoint(path)["average"] for path in kept[:2])
+    for name, value in two.items():
+        assert torch.allclose(found[name], 0.5 * (value + four[name]), atol=1e-6)
+    changed = write_config(tmp_path, output="other", steps=1, model={**MODEL, "layers": 1})
+    Trainer(read_config(changed), "cpu", quiet).run()
+    with pytest.raises(ModelError, match="of another model than"):
+        export([kept[0], tmp_path / "other/checkpoint.pt"], tmp_path / "x")
+
+
+def test_a_chunked_conformer_learns(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 24)
+    model = {**MODEL, "chunk": 8, "left_chunks": 2}
+    outcome = Trainer(read_config(write_config(tmp_path, model=model)), "cpu", quiet).run()
+    assert outcome.dev["ta"] < 0.1
 
 
 def test_starting_from_a_model_folder(tmp_path: Path) -> None:

@@ -13,8 +13,9 @@ from tones import TOKENS, write_tones
 from uyir.asr.checkpoint import load_model, save_model
 from uyir.asr.config import TrainConfig, read_config
 from uyir.asr.data import Mixture, Utterance
+from uyir.asr.export import export, read_checkpoint
 from uyir.asr.model import CtcModel, ModelConfig
-from uyir.asr.train import Trainer, export, read_checkpoint
+from uyir.asr.train import Trainer
 from uyir.asr.tuning import add_adapters, depth, merge_adapters, parameter_groups
 from uyir.errors import DataError, ModelError
 

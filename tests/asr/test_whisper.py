@@ -60,6 +60,28 @@ def test_the_model_does_not_depend_on_padding() -> None:
     assert CtcModel(ModelConfig.from_dict(config.to_dict())).config == config
 
 
+def test_an_inner_block_has_an_output_too() -> None:
+    torch.manual_seed(1)
+    shape = {"tokens": 5, "encoder": "whisper", "dim": 16, "heads": 2, "layers": 2, "dropout": 0.0}
+    model = CtcModel(
+        ModelConfig.from_dict({**shape, "frontend": {"kind": "whisper-logmel"}, "inter_layer": 1})
+    )
+    features, frames = make_frontend(FRONTEND).batch([wave(16000), wave(9000, 1)])
+    last, lengths, inter = model(features, frames, torch.tensor([0, 1]))
+    assert inter is not None and inter.shape == last.shape
+    # The inner output is that of the encoder without its upper block.
+    short = CtcModel(
+        ModelConfig.from_dict({**shape, "frontend": {"kind": "whisper-logmel"}, "layers": 1})
+    )
+    state = {n: v for n, v in model.state_dict().items() if ".layers.1." not in n}
+    short.load_state_dict(state)
+    wanted, _, none = short(features, frames, torch.tensor([0, 1]))
+    assert none is None
+    for row, length in enumerate(lengths.tolist()):
+        assert torch.allclose(inter[row, :length], wanted[row, :length], atol=1e-5)
+    assert not torch.allclose(inter, last, atol=1e-2)
+
+
 def test_an_encoder_hears_its_own_features_only() -> None:
     with pytest.raises(ModelError, match="cannot hear"):
         ModelConfig(tokens=5, encoder="whisper", dim=16, heads=2)
