@@ -16,8 +16,8 @@ from uyir.asr.checkpoint import load_model, save_model
 from uyir.asr.config import Source, TrainConfig
 from uyir.asr.corpus import read_corpus
 from uyir.asr.model import CtcModel
-from uyir.asr.prepare import prepare, split, write_left_out, write_manifest
-from uyir.asr.train import Trainer
+from uyir.asr.prepare import MAX_SECONDS, prepare, split, write_left_out, write_manifest
+from uyir.asr.train import Trainer, longest
 from uyir.errors import DataError
 
 #: What few recordings need: speeds and rooms of their own, hardly any noise.
@@ -36,6 +36,7 @@ LIGHT = AugmentConfig(
 #: Shares of the adapted weights that are tried on the held-out recordings; 0 is the model as it was.
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 _BATCH_SECONDS = 40.0
+_PAD_SECONDS = 0.3
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def adapt(
         raise DataError("there is something in it already; name a new folder", output)
     loaded = load_model(model)
     corpus = read_corpus(recordings)
-    rows = prepare(corpus, language, thorough=True, say=say)
+    limit = longest(loaded.model.config, MAX_SECONDS, _PAD_SECONDS, LIGHT.speed[0])
+    rows = prepare(corpus, language, max_seconds=limit, thorough=True, say=say)
     known = loaded.model.config.languages
     for row in [row for row in rows if row.language not in known]:
         corpus.problem("of another language", row.spoken.id, f"the model knows {', '.join(known)}")
@@ -118,8 +120,8 @@ def adapt(
             frontend=shape["frontend"],
             augment=LIGHT,
             batch_seconds=_BATCH_SECONDS,
-            max_seconds=60.0,
-            pad_seconds=0.3,
+            max_seconds=MAX_SECONDS,
+            pad_seconds=_PAD_SECONDS,
             workers=2,
             steps=max(1, round(passes * batches)),
             minutes=minutes,
@@ -137,7 +139,7 @@ def adapt(
         original = loaded.model.to(trainer.device)
         share, before, after = _choose(trainer, original, adapted, say)
     mixed = mix(original, adapted, share)
-    save_model(output, mixed.cpu(), loaded.tokens, weights, graphs)
+    save_model(output, mixed.cpu(), loaded.tokens, weights, graphs, like=model)
     if corpus.problems:
         write_left_out(output / "left_out.tsv", corpus)
     return Adapted(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -21,12 +22,54 @@ from uyir.grammar.script import decompose, normalise
 from uyir.grammar.segment import load_segmenter
 from uyir.lexicon.g2p import load_g2p
 
+if TYPE_CHECKING:
+    from uyir.asr.audio import Samples
+    from uyir.asr.features import Frontend
+    from uyir.asr.model import CtcModel
+
 FloatArray = npt.NDArray[np.floating]
 BLANK = 0
 #: How far a phone reaches from its peak into the blanks before and after it, at most. Set on espeak-ng
 #: speech of known times: peaks come late in a phone.
 LEAD_S = 0.08
 TAIL_S = 0.02
+#: A network that hears no more at once hears so much, and of that so much at each inner edge is not used.
+WINDOW_S = 28
+EDGE_S = 2
+
+
+def heard(
+    model: CtcModel, frontend: Frontend, samples: Samples, language: str, device: str = "cpu"
+) -> FloatArray:
+    """Log probabilities ``(T, C)`` of a recording ``(S,)`` of any length, a frame every 40 ms.
+
+    What is longer than `WINDOW_S` is heard in windows, as an encoder like Whisper's hears only 30 s.
+    """
+    rate = frontend.config.sample_rate
+    frame = rate // 25
+    if len(samples) <= WINDOW_S * rate:
+        return _heard_at_once(model, frontend, samples, language, device)
+    step, edge = (WINDOW_S - 2 * EDGE_S) * 25, EDGE_S * 25
+    parts: list[FloatArray] = []
+    first = 0  # frame that the window begins with
+    while True:
+        part = samples[first * frame : (first + step + 2 * edge) * frame]
+        found = _heard_at_once(model, frontend, part, language, device)
+        last = (first + step + 2 * edge) * frame >= len(samples)
+        parts.append(found[edge if first else 0 : None if last else step + edge])
+        if last:
+            return np.concatenate(parts)
+        first += step
+
+
+def _heard_at_once(
+    model: CtcModel, frontend: Frontend, samples: Samples, language: str, device: str
+) -> FloatArray:
+    features = frontend.cpu(samples)[None].to(device)
+    frames = features.new_tensor([features.shape[1]]).long()
+    log_probs, lengths = model.log_probs(features, frames, language)
+    found: FloatArray = log_probs[0, : int(lengths[0])].cpu().numpy()
+    return found
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any, Optional, Union
 
 import torch
 
+from uyir.asr.files import write_whole
 from uyir.asr.model import CtcModel, ModelConfig
 from uyir.errors import ModelError
 
@@ -25,6 +26,11 @@ WEIGHT_FORMATS = ("int8", "float16", "float32")
 PART_BYTES = 15_000_000
 
 _SCALE = "::scale"
+
+
+#: What of ``config.json`` is about recognition, not about the network: fitted confidences, the languages'
+#: offsets, acoustic scales.
+CARRIED = ("confidence", "identify", "acoustic_scale")
 
 
 @dataclass(frozen=True)
@@ -77,30 +83,37 @@ def save_model(
     tokens: Union[list[str], tuple[str, ...]],
     weights: str = "int8",
     graphs: Optional[str] = None,
+    like: Optional[Union[str, Path]] = None,
 ) -> None:
     """Write a model folder; `tokens[i]` is the name of output i. The folder may exist.
 
-    `graphs` names the model, beside this folder or bundled, whose graphs it shares.
+    `graphs` names the model, beside this folder or bundled, whose graphs it shares. `like` is a model folder
+    whose settings of recognition (`CARRIED`) this one takes over. Raises `DataError` where a file cannot be written.
     """
     from safetensors.torch import save
 
     if len(tokens) != model.config.tokens:
         raise ModelError(f"{len(tokens)} token names for {model.config.tokens} outputs")
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("model*.safetensors"):
-        old.unlink()
     parts = _parts(quantise(model.state_dict(), weights))
+    written: set[str] = set()
     for number, part in enumerate(parts, start=1):
         name = f"model-{number:05d}-of-{len(parts):05d}" if len(parts) > 1 else "model"
         # Not save_file, which makes a file that nobody but its owner may read.
-        (folder / f"{name}.safetensors").write_bytes(save(part))
+        write_whole(folder / f"{name}.safetensors", save(part))
+        written.add(f"{name}.safetensors")
+    for old in folder.glob("model*.safetensors"):
+        if old.name not in written:
+            old.unlink()
     config = {"format": FORMAT_VERSION, "weights": weights, "model": model.config.to_dict()}
     if graphs is not None:
         config["graphs"] = graphs
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    if like is not None:
+        old = json.loads(_read_text(Path(like) / "config.json"))
+        config.update({key: old[key] for key in CARRIED if key in old})
+    write_whole(folder / "config.json", json.dumps(config, indent=2) + "\n")
     lines = "".join(f"{token} {number}\n" for number, token in enumerate(tokens))
-    (folder / "tokens.txt").write_text(lines, encoding="utf-8")
+    write_whole(folder / "tokens.txt", lines)
 
 
 def _parts(tensors: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:

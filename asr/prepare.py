@@ -6,9 +6,7 @@ the rest goes on.
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import random
 import re
 from collections.abc import Iterable, Sequence
@@ -21,6 +19,7 @@ from typing import Any, Callable, Optional, Union
 from uyir.asr.audio import SAMPLE_RATE, duration_of, read_audio
 from uyir.asr.corpus import Corpus, Spoken
 from uyir.asr.data import MANIFEST_COLUMNS
+from uyir.asr.files import write_whole
 from uyir.errors import AudioError, DataError, ScriptError
 from uyir.grammar.numbers import NumberGrammar
 from uyir.grammar.script import normalise, script_of
@@ -225,19 +224,6 @@ def split(
 
 
 # -- writing ---------------------------------------------------------------------------------
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file whole or not at all; raises `DataError` where the disk is full."""
-    part = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            part.unlink()
-        raise DataError(f"cannot be written: {error.strerror or error}", path) from None
 
 
 def write_manifest(path: Path, rows: Iterable[Prepared]) -> None:

@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Callable, Optional, Union
 
-from uyir.asr.prepare import write_whole
+from uyir.asr.files import write_whole
 from uyir.errors import DataError, UyirError
 
 #: Beside the package's folders, in the repository and in a wheel (``uyir/recipes``) alike.

@@ -74,6 +74,19 @@ def read_offsets(config: Mapping[str, Any], where: str) -> dict[str, float]:
     return found
 
 
+def read_scales(config: Mapping[str, Any], where: str) -> dict[str, float]:
+    """Acoustic scales of a model's own, a language (``acoustic_scale``); the graphs that it shares may be
+    tuned to another one."""
+    values = config.get("acoustic_scale", {})
+    try:
+        found = {str(language): float(value) for language, value in values.items()}
+    except (TypeError, ValueError, AttributeError):
+        found = {"": 0.0}
+    if not all(0 < scale < 100 for scale in found.values()):
+        raise ModelError(f"{where}: acoustic_scale {values!r}, want a number above 0 a language")
+    return found
+
+
 def normalised_cross_entropy(right: Sequence[bool], confidences: Sequence[float]) -> float:
     """NIST's measure of confidences: 1 perfect, 0 no better than the share of right words alone.
 

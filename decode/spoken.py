@@ -94,8 +94,9 @@ class SpokenLanguage:
         listed = list(words)
         graph = _with_added(recogniser, language, graph, listed, meta)
         options = recogniser.search_options
-        if recogniser.tuned and "acoustic_scale" in meta:
-            options = replace(options, acoustic_scale=meta["acoustic_scale"])
+        scale = recogniser.scales.get(language, meta.get("acoustic_scale"))
+        if recogniser.tuned and scale is not None:
+            options = replace(options, acoustic_scale=scale)
         engine = create(recogniser.engine, graph, options, device=recogniser.device)
         frontend = recogniser._model.config.frontend
         return cls(

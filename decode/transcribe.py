@@ -25,7 +25,7 @@ import uyir
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.added import word_folder
 from uyir.decode.batches import GPU_GROUP_S, GROUP_S
-from uyir.decode.calibration import read_calibration, read_offsets
+from uyir.decode.calibration import read_calibration, read_offsets, read_scales
 from uyir.decode.engines import SearchOptions, choose
 from uyir.decode.inputs import Input
 from uyir.decode.lanes import make_lanes, settle
@@ -127,8 +127,8 @@ def load(
     processes on a CPU, a core each (with 1 this process does it all). ``batch_size``: at most so many
     parts of recordings at once. ``vad``: how speech is found in recordings of more than 20 s, see
     `uyir.decode.vad`. ``precision``: ``bfloat16``, ``float32``, or ``auto``, which is bfloat16 on
-    GPUs that have it. ``tuned``: take the acoustic scale that a language's ``meta.json`` gives
-    (``acoustic_scale``, found on development speech) instead of the one in ``options``, where it gives
+    GPUs that have it. ``tuned``: take the acoustic scale that the model's ``config.json`` gives for the language, or
+    the graph's ``meta.json`` (``acoustic_scale``, found on development speech), instead of the one in ``options``, where it gives
     one. ``confidence``: search for rivals of the best reading too, by which confidences are measured;
     without, the search is faster and confidences say only how surely sounds were heard. ``hotwords``: a
     file of roots, one a line, that become likelier in all their inflections, by ``hotword_gain``
@@ -283,6 +283,7 @@ class Recogniser:
         where = str(folder / "config.json")
         self.calibration = read_calibration(config, where) if confidence else None
         self.offsets = read_offsets(config, where)
+        self.scales = read_scales(config, where)
         self._model = loaded.model
         self._tokens = loaded.tokens
         self._frontend = make_frontend(loaded.model.config.frontend)

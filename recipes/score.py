@@ -14,7 +14,7 @@ import numpy as np
 
 from uyir.asr.checkpoint import read_tokens
 from uyir.asr.data import SampleReader, Utterance, read_manifest
-from uyir.asr.prepare import write_whole
+from uyir.asr.files import write_whole
 from uyir.decode.score import score_pairs
 from uyir.decode.transcribe import Recogniser, load
 from uyir.errors import DataError, UyirError

@@ -49,12 +49,13 @@ def align(
     two of 40 ms. What cannot be aligned is listed, and the exit code is then 1.
     """
     from uyir.asr.align import align as run
-    from uyir.asr.align import ctm, textgrid
+    from uyir.asr.align import ctm, heard, textgrid
     from uyir.asr.audio import read_audio
     from uyir.asr.checkpoint import load_model
     from uyir.asr.corpus import Corpus, Spoken, read_corpus
     from uyir.asr.features import make_frontend
-    from uyir.asr.prepare import prepare, write_whole
+    from uyir.asr.files import write_whole
+    from uyir.asr.prepare import prepare
     from uyir.decode.transcribe import find_model
     from uyir.errors import UyirError
 
@@ -70,12 +71,8 @@ def align(
             samples, rate = read_audio(row.spoken.audio)
             begin = round(row.spoken.start * rate)
             samples = samples[begin : begin + round(row.duration * rate)]
-            features = frontend.cpu(samples)[None].to(device)
-            log_probs, lengths = loaded.model.log_probs(
-                features, features.new_tensor([features.shape[1]]).long(), row.language
-            )
             found = run(
-                log_probs[0, : int(lengths[0])].cpu().numpy(),
+                heard(loaded.model, frontend, samples, row.language, device),
                 row.spoken.text,
                 row.language,
                 loaded.tokens,

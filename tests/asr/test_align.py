@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from uyir.asr.align import align, best_path, ctm, cut_phones, textgrid
+from uyir.asr.features import FrontendConfig
 from uyir.errors import DataError
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import tokens_table
@@ -154,3 +156,29 @@ def test_written_forms() -> None:
         assert float(edges[0][0]) == 0.0
         assert float(edges[-1][1]) == pytest.approx(found.duration, abs=1e-3)
         assert all(one[1] == two[0] for one, two in zip(edges, edges[1:]))
+
+
+def test_a_long_recording_is_heard_in_windows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frames of a minute are those of the window whose inside they lie in, each once."""
+    from uyir.asr import align as module
+
+    calls: list[int] = []
+
+    def once(model: object, frontend: object, samples: np.ndarray, *_: object) -> np.ndarray:
+        calls.append(len(samples))
+        frames = samples[::640].astype(np.float64)
+        return np.stack([frames, np.full(len(frames), float(len(calls)))], axis=1)
+
+    monkeypatch.setattr(module, "_heard_at_once", once)
+    frontend = SimpleNamespace(config=FrontendConfig())
+    for seconds in (5, 28, 29, 60, 75.5):
+        calls.clear()
+        samples = np.arange(round(16000 * seconds), dtype=np.float32)
+        found = module.heard(None, frontend, samples, "kn")  # type: ignore[arg-type]
+        assert (found[:, 0] == samples[::640]).all()
+        assert max(calls) <= 28 * 16000
+        # No frame but the first and last ones lies within 2 s of its window's edge.
+        for number, start in enumerate(range(len(calls)), start=1):
+            used = np.flatnonzero(found[:, 1] == number) - start * 24 * 25
+            assert used.min() >= (50 if start else 0)
+            assert number == len(calls) or used.max() < 26 * 25

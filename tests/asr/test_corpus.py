@@ -16,6 +16,7 @@ import soundfile
 
 from uyir.asr.corpus import Corpus, Spoken, read_corpus
 from uyir.asr.data import Loader, read_manifest
+from uyir.asr.files import write_whole
 from uyir.asr.prepare import (
     SPOKEN_NOISE,
     Prepared,
@@ -27,7 +28,6 @@ from uyir.asr.prepare import (
     write_lhotse,
     write_manifest,
     write_nemo,
-    write_whole,
 )
 from uyir.errors import DataError
 from uyir.lexicon.symbols import tokens_table
@@ -314,13 +314,13 @@ def test_held_out_speakers_are_in_one_part_alone() -> None:
 
 
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(self: Path, text: str, encoding: str) -> int:
+    def full(self: Path, data: bytes) -> int:
         self.touch()
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "manifest.tsv"
     write_whole(path, "before")
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(DataError, match=r"manifest\.tsv: cannot be written: No space left"):
         write_whole(path, "after")
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.tsv"]
