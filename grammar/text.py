@@ -9,6 +9,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Callable, Union
 
@@ -66,34 +67,76 @@ def count_words(paths: Iterable[Union[str, Path]], language: str) -> Counter[str
 
 
 _SENTENCE_END = re.compile(r"[.?!।॥]+(?:\s+|$)")
+#: Successive words that a training sentence may not share with held-out text.
+RUN = 6
+
+
+def sentences_of(line: str, language: str) -> Iterator[list[str]]:
+    """The sentences of a line as lists of words, as they are trained on.
+
+    The line is cut at sentence ends and normalised; a sentence with a word that is not well formed in the
+    language's script (digits, Latin letters) is left out.
+    """
+    for part in _SENTENCE_END.split(line):
+        words = normalise(part, language).split()
+        if words and all(_wellformed(word, language) for word in words):
+            yield words
+
+
+@lru_cache(maxsize=1 << 20)
+def _wellformed(word: str, language: str) -> bool:
+    return is_wellformed(word, language)
+
+
+class HeldOut:
+    """Text that is kept for measuring: what shares `run` successive words with it, or is a whole
+    sentence of it, must not be trained on."""
+
+    def __init__(self, run: int = RUN) -> None:
+        self.run = run
+        self._runs: set[tuple[str, ...]] = set()
+        self._sentences: set[tuple[str, ...]] = set()
+
+    def add(self, line: str, language: str) -> None:
+        """Keep a line, and each of its sentences, for measuring."""
+        for part in (line, *_SENTENCE_END.split(line)):
+            words = tuple(normalise(part, language).split())
+            if words:
+                self._sentences.add(words)
+                self._runs.update(_windows(words, self.run))
+
+    def read(self, paths: Iterable[Union[str, Path]], language: str) -> HeldOut:
+        """Keep the lines of some texts; returns itself."""
+        for path in paths:
+            for line in read_lines(path):
+                self.add(line, language)
+        return self
+
+    def shares(self, words: Sequence[str]) -> bool:
+        """Whether words share a run with what is held out, or are a sentence of it."""
+        return tuple(words) in self._sentences or any(
+            window in self._runs for window in _windows(words, self.run)
+        )
 
 
 def sentences(
     paths: Iterable[Union[str, Path]],
     language: str,
     held_out: Iterable[Union[str, Path]] = (),
-    run: int = 6,
+    run: int = RUN,
 ) -> Iterator[list[str]]:
-    """Sentences of some texts as lists of words, for training.
+    """Sentences of some texts as lists of words (`sentences_of`), for training.
 
-    Lines are cut at sentence ends; a sentence with a word that is not well formed in the language's
-    script (digits, Latin letters) is left out, and so is one that shares `run` successive words with
-    a held-out text, so that no test sentence is trained on.
+    A line that shares something with a held-out text (`HeldOut`) is left out, and so is a sentence, so
+    that no test sentence is trained on.
     """
-    forbidden = {
-        window
-        for path in held_out
-        for line in read_lines(path)
-        for window in _windows(normalise(line, language).split(), run)
-    }
+    kept = HeldOut(run).read(held_out, language)
     for path in paths:
         for line in read_lines(path):
-            if forbidden.intersection(_windows(normalise(line, language).split(), run)):
-                continue
-            for part in _SENTENCE_END.split(line):
-                words = normalise(part, language).split()
-                if words and all(is_wellformed(word, language) for word in words):
-                    yield words
+            if not kept.shares(normalise(line, language).split()):
+                for words in sentences_of(line, language):
+                    if not kept.shares(words):
+                        yield words
 
 
 def _windows(words: Sequence[str], run: int) -> Iterator[tuple[str, ...]]:

@@ -1,8 +1,8 @@
 """Choose sentences to be spoken and write them with their phones: a TSV `id language text phones`.
 
-From text files (plain or .xz, one sentence a line): normalise; drop lines with digits, Latin letters
-or anything else that is not of the language's script; cut long lines into stretches; drop what shares
-a run of six words with held-out text; choose at random, then add stretches with rare phones until
+From text files (plain or packed, one sentence a line): the sentences that language models are trained on
+too (`uyir.grammar.text`): normalised, wholly in the language's script, sharing no run of six words with
+held-out text. Long ones are cut into stretches; choose at random, then add stretches with rare phones until
 each phone is heard often enough. Isolated words and short phrases (number words, say) are mixed in.
 """
 
@@ -11,71 +11,18 @@ from __future__ import annotations
 import argparse
 import lzma
 import random
-import re
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Optional
 
 from uyir.errors import DataError, ScriptError, UyirError
-from uyir.grammar.script import is_wellformed, normalise, script_of
+from uyir.grammar.script import script_of
+from uyir.grammar.text import HeldOut, read_lines, sentences_of
 from uyir.lexicon.g2p import load_g2p
 
 COLUMNS = ("id", "language", "text", "phones")
-_RUN = 6
-# Most unusable lines have one of these: found before the line is normalised.
-_FOREIGN = re.compile("[0-9A-Za-z]")
-
-
-class HeldOut:
-    """Text that must not be trained on: no run of six words of it, no whole line of it."""
-
-    def __init__(self) -> None:
-        self.runs: set[tuple[str, ...]] = set()
-        self.lines: set[tuple[str, ...]] = set()
-
-    def add(self, words: list[str]) -> None:
-        self.lines.add(tuple(words))
-        self.runs.update(_runs(words))
-
-    def shares(self, words: list[str]) -> bool:
-        return tuple(words) in self.lines or any(run in self.runs for run in _runs(words))
-
-
-def _runs(words: list[str]) -> Iterator[tuple[str, ...]]:
-    return (tuple(words[i : i + _RUN]) for i in range(len(words) - _RUN + 1))
-
-
-def read_lines(path: Path) -> Iterator[str]:
-    """Lines of a text file, .xz or plain; raises `DataError`."""
-    try:
-        if path.suffix == ".xz":
-            with lzma.open(path, "rt", encoding="utf-8") as file:
-                yield from file
-        else:
-            with path.open(encoding="utf-8") as file:
-                yield from file
-    except FileNotFoundError:
-        raise DataError("no such text", path) from None
-    except (OSError, UnicodeDecodeError, lzma.LZMAError, EOFError) as error:
-        raise DataError(f"not readable: {error}", path) from None
-
-
-def clean_words(line: str, language: str) -> Optional[list[str]]:
-    """The words of a line, or None unless every one is well formed in the language's script."""
-    if _FOREIGN.search(line):
-        return None
-    words = normalise(line, language).split()
-    if not words or not all(_wellformed(word, language) for word in words):
-        return None
-    return words
-
-
-@lru_cache(maxsize=1 << 20)
-def _wellformed(word: str, language: str) -> bool:
-    return is_wellformed(word, language)
 
 
 def stretches(words: list[str], longest: int, rng: random.Random) -> Iterator[list[str]]:
@@ -116,12 +63,10 @@ def candidates(
     for line in lines:
         if len(found) >= wanted:
             break
-        words = clean_words(line, language)
-        if words is None:
-            continue
-        for stretch in stretches(words, longest, rng):
-            if not held_out.shares(stretch):
-                found[tuple(stretch)] = None
+        for words in sentences_of(line, language):
+            for stretch in stretches(words, longest, rng):
+                if not held_out.shares(stretch):
+                    found[tuple(stretch)] = None
     shuffled = list(found)
     rng.shuffle(shuffled)
     return shuffled
@@ -152,9 +97,7 @@ def read_items(paths: list[Path], language: str) -> list[tuple[str, ...]]:
     for path in paths:
         for line in read_lines(path):
             for cell in line.rstrip("\n").split("\t"):
-                words = clean_words(cell, language)
-                if words:
-                    found.add(tuple(words))
+                found.update(tuple(words) for words in sentences_of(cell, language))
     return sorted(found)
 
 
@@ -187,7 +130,7 @@ def prepare(arguments: argparse.Namespace) -> None:
             # Lines hold one script; a line of neither has nothing that could be shared.
             language = script_of(line)
             if language:
-                held_out.add(normalise(line, language).split())
+                held_out.add(line, language)
     for language in sorted({*texts, *items}):
         rng = random.Random(f"{arguments.seed}/{language}")
         found = candidates(

@@ -113,7 +113,7 @@ def test_user_errors(
 ) -> None:
     out = ("--out", tmp_path / "o.tsv")
     assert run(prepare, monkeypatch, "--text", "ta=/none.txt", *out) == 1
-    assert "/none.txt: no such text" in capsys.readouterr().err
+    assert "/none.txt: no such file" in capsys.readouterr().err
     assert run(prepare, monkeypatch, "--text", "none.txt", *out) == 1
     assert "want LANGUAGE=FILE" in capsys.readouterr().err
     (tmp_path / "s.tsv").write_text("id\ttext\n")
