@@ -10,7 +10,7 @@ from typing import Union
 from uyir.errors import DataError
 
 
-def write_whole(path: Path, content: Union[str, bytes]) -> None:
+def write_whole(path: Path, content: Union[str, bytes, memoryview]) -> None:
     """Write a file, text as UTF-8, whole or not at all, making its folder where it is not there.
 
     Raises `DataError` where it cannot be written, because the disk is full, say; what was there stays then.

@@ -7,11 +7,10 @@ and plain values, read back with `weights_only`.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
+import io
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,6 +34,7 @@ from uyir.asr.data import (
 )
 from uyir.asr.export import CHECKPOINT_VERSION, read_checkpoint
 from uyir.asr.features import make_frontend
+from uyir.asr.files import write_whole
 from uyir.asr.losses import ctc_loss, edit_distance, uniform_loss
 from uyir.asr.model import CtcModel, ModelConfig, greedy
 from uyir.asr.parallel import Processes, default_device
@@ -53,6 +53,8 @@ if TYPE_CHECKING:
     from uyir.asr.hub import Pretrained
     from uyir.asr.mmi import Mmi
 
+#: Seconds a batch from which on training on a CPU is warned about.
+LARGE_ON_CPU = 300.0
 #: Steps in a row without a finite loss after which a run gives up.
 HOPELESS = 50
 
@@ -272,7 +274,7 @@ class Trainer:
     def run(self, stop_after: Optional[float] = None) -> Outcome:
         """Train from the last checkpoint on, to the end or for `stop_after` seconds.
 
-        SIGTERM and SIGINT end the sitting after the step at hand, with a checkpoint.
+        SIGTERM and SIGINT end the sitting after the step at hand, with a checkpoint; a second one ends it at once.
         """
         started = time.monotonic()
         if self._resume():
@@ -283,6 +285,11 @@ class Trainer:
         learning = sum(p.numel() for p in self.model.parameters() if p.requires_grad)
         note = f", {learning / 1e6:.2f} M of them learn" if learning < parameters else ""
         self.say(f"{parameters / 1e6:.2f} M parameters on {self.device}{note}")
+        if self.device.type == "cpu" and self.config.batch_seconds > LARGE_ON_CPU:
+            self.say(
+                f"batches of {self.config.batch_seconds:g} s are made for a GPU: on a CPU each takes minutes, and "
+                f"gigabytes of memory; try batch_seconds: 120"
+            )
         if stop_after is not None:
             stop_after = max(0.0, stop_after - (time.monotonic() - started))
         handlers = self._catch_signals()
@@ -305,6 +312,8 @@ class Trainer:
     def _catch_signals(self) -> dict[int, Any]:
         def stop(number: int, frame: Any) -> None:
             self._stop = True
+            # Asked again, it ends at once: a step may take long.
+            signal.signal(number, handlers[number])
 
         handlers: dict[int, Any] = {}
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -621,15 +630,10 @@ class Trainer:
             "groups": json.dumps(optimiser["param_groups"]),
             "progress": json.dumps(dataclasses.asdict(self.progress)),
         }
-        part = path.with_suffix(".part")
-        try:
-            self.output.mkdir(parents=True, exist_ok=True)
-            torch.save(state, part)
-            os.replace(part, path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-            with contextlib.suppress(OSError):
-                part.unlink()
-            raise DataError(f"the checkpoint cannot be written: {error}", path) from None
+        # Not straight to the file: torch 1.13 aborts where a disk is full.
+        written = io.BytesIO()
+        torch.save(state, written)
+        write_whole(path, written.getbuffer())
 
     def _resume(self) -> bool:
         path = self.output / "checkpoint.pt"

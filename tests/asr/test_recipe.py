@@ -15,7 +15,7 @@ from click.testing import CliRunner, Result
 from uyir.asr.config import read_config
 from uyir.asr.corpus_commands import corpus as corpus_command
 from uyir.asr.corpus_commands import recipe as recipe_command
-from uyir.asr.data import read_manifest
+from uyir.asr.data import Loader, read_manifest
 from uyir.asr.mile import find_root, prepare_mile
 from uyir.asr.recipe import (
     StageError,
@@ -156,10 +156,10 @@ def test_recipes_that_come_with_it_are_sound(folder: Path, tmp_path: Path) -> No
 TEXTS = {"ta": "மழை வந்தது", "kn": "ಮಳೆ ಬಂತು"}
 
 
-def sound(path: Path, seconds: float = 1.0) -> None:
+def sound(path: Path, seconds: float = 1.0, rate: int = 16000) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    wave = 0.1 * np.sin(np.arange(round(16000 * seconds)) / 5)
-    soundfile.write(str(path), wave, 16000)
+    wave = 0.1 * np.sin(np.arange(round(rate * seconds)) / 5)
+    soundfile.write(str(path), wave, rate)
 
 
 def make_mile(root: Path, language: str) -> None:
@@ -243,14 +243,19 @@ def test_common_voice(tmp_path: Path) -> None:
         lines = ["client_id\tpath\tsentence\tup_votes\tlocale"]
         for number in range(count):
             name = f"common_voice_ta_{part}{number}"
-            sound(release / "clips" / f"{name}.wav")
-            lines.append(f'spk{part}\t{name}.wav\t{TEXTS["ta"]} "a"\t2\tta')
+            # As in a release, MP3 of 48 kHz, where libsndfile writes it.
+            suffix = "mp3" if "MP3" in soundfile.available_formats() else "wav"
+            sound(release / "clips" / f"{name}.{suffix}", rate=48000)
+            lines.append(f'spk{part}\t{name}.{suffix}\t{TEXTS["ta"]} "a"\t2\tta')
         lines.append(f"spk{part}\tmissing_{part}.wav\t{TEXTS['ta']}\t2\tta")
         (release / f"{part}.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
     result = call(corpus_command, "common-voice", release, "--out", tmp_path / "out", "-l", "ta")
     assert result.exit_code == 0, result.output
     rows = read_manifest(tmp_path / "out/train.tsv", list(tokens_table()))
     assert [u.id for u in rows] == [f"common_voice_ta_train{n}" for n in range(3)]
+    assert all(abs(u.duration - 1.0) < 0.1 for u in rows)
+    batch = next(Loader(rows, ["ta"]).load([[0, 1, 2]], 0))
+    assert all(abs(length - 16000) < 1600 for length in batch.lengths.tolist())
     assert "3 transcript without audio" in result.output
     (release / "test.tsv").unlink()
     result = call(corpus_command, "common-voice", release, "--out", tmp_path / "o2")

@@ -308,6 +308,15 @@ def test_tensorboard(tmp_path: Path) -> None:
     assert list((tmp_path / "exp/tensorboard").glob("events*"))
 
 
+def test_batches_for_a_gpu_are_warned_about_on_a_cpu(tmp_path: Path) -> None:
+    write_tones(tmp_path / "data", 20)
+    for seconds, warned in ((8, False), (600, True)):
+        said: list[str] = []
+        path = write_config(tmp_path, batch_seconds=seconds, output=f"exp{seconds}")
+        Trainer(read_config(path), "cpu", said.append).run(stop_after=0)
+        assert any("are made for a GPU" in line for line in said) is warned
+
+
 def test_label_smoothing_trains(tmp_path: Path) -> None:
     write_tones(tmp_path / "data", 20)
     config = read_config(write_config(tmp_path, steps=5, label_smoothing=0.1))
