@@ -93,7 +93,7 @@ def choose(
 
 def read_items(paths: list[Path], language: str) -> list[tuple[str, ...]]:
     """Words and phrases, one a tab-separated cell, that are all in the language's script."""
-    found = set()
+    found: set[tuple[str, ...]] = set()
     for path in paths:
         for line in read_lines(path):
             for cell in line.rstrip("\n").split("\t"):
