@@ -209,7 +209,9 @@ def main() -> None:
     parser.add_argument("--formats", default="txt")
     parser.add_argument("--language", default="ta")
     parser.add_argument("--model")
-    parser.add_argument("--alone", type=float, default=36000.0, help="seconds for the network, 0 for none")
+    parser.add_argument(
+        "--alone", type=float, default=36000.0, help="seconds for the network, 0 for none"
+    )
     parser.add_argument(
         "--stages", type=int, default=8, help="batches whose other stages are timed"
     )

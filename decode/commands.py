@@ -112,6 +112,11 @@ def _shard(
               help="Roots, one a line, that are likely here, in all their inflections.")  # fmt: skip
 @click.option("--hotword_gain", type=float, default=6.0, show_default=True,
               help="How much likelier (natural logarithm).")  # fmt: skip
+@click.option("--rescore", type=click.Path(path_type=Path), metavar="LM",
+              help="Larger language model (of `uyir lm pack`) for a second pass.  [default: the model's, if any]")  # fmt: skip
+@click.option("--rescore_scale", type=click.FloatRange(0, 2, min_open=True), default=1.0,
+              show_default=True, help="How much of the second pass's difference counts.")  # fmt: skip
+@click.option("--no-rescore", is_flag=True, help="No second pass.")
 @click.option("--batch_size", type=int,
               help="Stretches at once.  [default: 64, on a GPU 512]")  # fmt: skip
 @click.option("--threads", type=click.IntRange(1), help="Cores to use on a CPU.  [default: all]")
@@ -142,6 +147,8 @@ def transcribe(
         raise click.UsageError("several formats want an --output_dir to go to, and no --stdout")
     if output_dir is not None and as_json:
         raise click.UsageError("--json is for stdout; with --output_dir use --output_format json")
+    if options["rescore"] is not None and options["no_rescore"]:
+        raise click.UsageError("give either --rescore LM or --no-rescore")
     if options["shard"] != (1, 1) and output_dir is None:
         raise click.UsageError("--shard wants an --output_dir")
 
@@ -261,6 +268,8 @@ def _recogniser(options: dict[str, Any]) -> Recogniser:
         precision=options["compute_type"],
         hotwords=options["hotwords"],
         hotword_gain=options["hotword_gain"],
+        rescore="" if options["no_rescore"] else options["rescore"],
+        rescore_scale=options["rescore_scale"],
     )
 
 

@@ -229,6 +229,49 @@ def mix(
 
 
 @lm.command()
+@click.argument("arpa", type=click.Path(path_type=Path))
+@click.option(
+    "--words", required=True, type=click.Path(path_type=Path), help="Word table of the graph."
+)
+@click.option(
+    "--graph-lm",
+    type=click.Path(path_type=Path),
+    help="ARPA file that the graph was built with: its scores are taken away.",
+)
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Packed file.")
+@json_option
+def pack(arpa: Path, words: Path, graph_lm: Optional[Path], out: Path, as_json: bool) -> None:
+    """Pack the model ARPA for rescoring: `uyir transcribe --rescore`, or LM.safetensors in a model's folder.
+
+    The file is mapped, not read, and belongs to one word table and one graph (built with --graph-lm, or
+    without a language model).
+    """
+    from uyir.decode.graph import file_sha256
+    from uyir.decode.lm import read_arpa
+    from uyir.decode.lm_store import write_packed
+
+    begun = time.monotonic()
+    model = read_arpa(arpa)
+    first = None if graph_lm is None else read_arpa(graph_lm)
+    meta = {
+        "lm_sha256": file_sha256(arpa),
+        "first_sha256": None if graph_lm is None else file_sha256(graph_lm),
+    }
+    size = write_packed(out, model, words, first=first, meta=meta)
+    seconds = time.monotonic() - begun
+    _say(
+        f"{out}: {[len(level) for level in model.orders]} n-grams, {size:,} bytes, {seconds:.1f} s"
+    )
+    if as_json:
+        report = {
+            "ngrams": [len(level) for level in model.orders],
+            "bytes": size,
+            "seconds": round(seconds, 2),
+        }
+        click.echo(json.dumps(report))
+
+
+@lm.command()
 @language_option
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Word table.")
 def words(language: str, out: Path) -> None:

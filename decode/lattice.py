@@ -13,7 +13,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from uyir.decode.hypothesis import FloatArray
+from uyir.decode.hypothesis import FloatArray, Hypothesis, from_path
 from uyir.errors import EngineError
 
 #: The token of an arc that consumes no frame.
@@ -96,6 +96,37 @@ class Lattice:
         object.__setattr__(self, "_leaving", leaving)
         object.__setattr__(self, "_order", order)
         object.__setattr__(self, "_frames", frames)
+
+    @property
+    def states(self) -> Sequence[int]:
+        """All states, each after those that lead to it."""
+        return self._order
+
+    def leaving(self, state: int) -> Iterator[tuple[Arc, float]]:
+        """The arcs of a state with their scores, the network's included; -inf where the start does not lead."""
+        for index in self._leaving.get(state, ()):
+            yield self.arcs[index], self._weights[index]
+
+    def hypotheses(self, count: int, *, posteriors: bool = True) -> list[Hypothesis]:
+        """`nbest` as hypotheses, without those that the network holds impossible. Confidences are
+        ``posteriors``, or else what the network alone thinks of the sounds."""
+        found = []
+        for path in self.nbest(count):
+            frames = np.arange(len(path.alignment))
+            if not np.isfinite(self.log_probs[frames, list(path.alignment)]).all():
+                continue
+            found.append(
+                from_path(
+                    path.alignment,
+                    path.events,
+                    self.log_probs,
+                    lm_score=path.lm_score,
+                    acoustic_scale=self.acoustic_scale,
+                    final=True,
+                    confidences=self.confidences(path.events) if posteriors else None,
+                )
+            )
+        return found
 
     def _arcs_in_order(self) -> Iterator[int]:
         for state in self._order:

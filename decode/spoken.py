@@ -28,6 +28,7 @@ from uyir.grammar.script import NORMALISER_VERSION
 
 if TYPE_CHECKING:
     from uyir.decode.graph import Graph
+    from uyir.decode.rescore import Rescorer
     from uyir.decode.transcribe import Recogniser
 
 SAMPLE_RATE = 16000
@@ -97,7 +98,13 @@ class SpokenLanguage:
         scale = recogniser.scales.get(language, meta.get("acoustic_scale"))
         if recogniser.tuned and scale is not None:
             options = replace(options, acoustic_scale=scale)
-        engine = create(recogniser.engine, graph, options, device=recogniser.device)
+        engine = create(
+            recogniser.engine,
+            graph,
+            options,
+            device=recogniser.device,
+            rescorer=_rescorer(recogniser, folder, meta),
+        )
         frontend = recogniser._model.config.frontend
         return cls(
             language,
@@ -334,6 +341,17 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise ModelError(f"{path}: want a JSON object")
     return values
+
+
+def _rescorer(recogniser: Recogniser, folder: Path, meta: Mapping[str, Any]) -> Optional[Rescorer]:
+    """The larger language model that was asked for, or that the language's folder has."""
+    from uyir.decode.rescore import read_rescorer, rescoring_file
+
+    path = rescoring_file(recogniser.rescore, folder)
+    if path is None:
+        return None
+    lm_sha256 = meta.get("lm_sha256")
+    return read_rescorer(path, folder / "words.txt", lm_sha256, recogniser.rescore_scale)
 
 
 def _with_added(

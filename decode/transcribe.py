@@ -118,6 +118,8 @@ def load(
     confidence: bool = True,
     hotwords: Optional[Union[str, Path]] = None,
     hotword_gain: float = HOTWORD_GAIN,
+    rescore: Optional[Union[str, Path]] = None,
+    rescore_scale: float = 1.0,
     cluster: Optional[str] = None,
     bounded: bool = True,
 ) -> Recogniser:
@@ -132,7 +134,10 @@ def load(
     one. ``confidence``: search for rivals of the best reading too, by which confidences are measured;
     without, the search is faster and confidences say only how surely sounds were heard. ``hotwords``: a
     file of roots, one a line, that become likelier in all their inflections, by ``hotword_gain``
-    (natural logarithm) each. ``cluster``: ``ray`` spreads batches over a Ray cluster, see
+    (natural logarithm) each. ``rescore``: a packed language model (`uyir lm pack`), or a
+    folder of them by language, whose scores replace those of the graph's own model on what the search kept
+    (``rescore_scale`` of the difference); by default the ``LM.safetensors`` of a language's folder, where there
+    is one; the empty string for none. ``cluster``: ``ray`` spreads batches over a Ray cluster, see
     `uyir.decode.cluster`; ``bounded``: over at most ``workers`` of its cores or GPUs.
 
     Raises `ModelError` for a folder that lacks a file or has a damaged one, `EngineError` for an
@@ -160,6 +165,8 @@ def load(
         "confidence": confidence,
         "hotwords": None if hotwords is None else Path(hotwords),
         "hotword_gain": hotword_gain,
+        "rescore": rescore,
+        "rescore_scale": rescore_scale,
         "cluster": cluster,
         "bounded": bounded,
     }
@@ -256,6 +263,8 @@ class Recogniser:
         confidence: bool = True,
         hotwords: Optional[Path] = None,
         hotword_gain: float = HOTWORD_GAIN,
+        rescore: Optional[Union[str, Path]] = None,
+        rescore_scale: float = 1.0,
         cluster: Optional[str] = None,
         bounded: bool = True,
     ) -> None:
@@ -277,6 +286,8 @@ class Recogniser:
         self.confidence = confidence
         self.hotwords = hotwords
         self.hotword_gain = hotword_gain
+        self.rescore = rescore
+        self.rescore_scale = rescore_scale
         self.cluster = cluster
         self.bounded = bounded
         config = _config(folder)
@@ -389,6 +400,8 @@ class Recogniser:
             confidence=self.confidence,
             hotwords=self.hotwords,
             hotword_gain=self.hotword_gain,
+            rescore=self.rescore,
+            rescore_scale=self.rescore_scale,
         )
 
     def language(self, language: str) -> SpokenLanguage:
@@ -426,10 +439,14 @@ class Recogniser:
             "confidence": self.confidence,
             "precision": self.precision,
             "hotword_gain": self.hotword_gain,
+            "rescore": self.rescore != "",
+            "rescore_scale": self.rescore_scale,
         }
         asked = [*sorted(word_folder(self.folder.name).glob("*.tsv")), self.hotwords]
+        if self.rescore:
+            asked += [Path(self.rescore), *sorted(Path(self.rescore).glob("*/LM.safetensors"))]
         for path in (one for one in asked if one is not None):
-            if path is not None and path.is_file():
+            if path.is_file():
                 digest.update(path.read_bytes())
         digest.update(json.dumps(settings, sort_keys=True).encode())
         return digest.hexdigest()

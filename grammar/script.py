@@ -299,6 +299,23 @@ def _is_word_character(char: str) -> bool:
     return char.isalnum() or unicodedata.category(char)[0] == "M"
 
 
+class _Normal(dict[int, str]):
+    """What a character becomes in normalised text, for `str.translate`; worked out when it first comes."""
+
+    def __missing__(self, code: int) -> str:
+        char = chr(code)
+        if unicodedata.category(char) == "Nd":
+            found = str(unicodedata.digit(char))
+        else:
+            found = char.lower() if _is_word_character(char) else " "
+        self[code] = found
+        return found
+
+
+_NORMAL = _Normal()
+_POINT = re.compile("['.,]")
+
+
 def normalise(text: str, language: str) -> str:
     """Text as it is scored and as the language model sees it: words divided by single spaces.
 
@@ -312,22 +329,18 @@ def normalise(text: str, language: str) -> str:
         text = pattern.sub(replacement, text)
     if _plain_text().fullmatch(text):  # nearly all text: nothing below would change it
         return unicodedata.normalize("NFC", " ".join(text.split()))
-    out = []
-    for position, char in enumerate(text):
-        if unicodedata.category(char) == "Nd":
-            out.append(str(unicodedata.digit(char)))
-        elif _is_word_character(char):
-            out.append(char.lower())
-        elif (
-            char in "'.,"
-            and 0 < position < len(text) - 1
-            and text[position - 1].isdigit()
-            and text[position + 1].isdigit()
-        ):
-            out.append(char)
-        else:
-            out.append(" ")
-    return unicodedata.normalize("NFC", " ".join("".join(out).split()))
+    points = [
+        at
+        for at in map(re.Match.start, _POINT.finditer(text))
+        if 0 < at < len(text) - 1 and text[at - 1].isdigit() and text[at + 1].isdigit()
+    ]
+    if points:
+        parts = [text[a + 1 : b] for a, b in zip([-1, *points], [*points, len(text)])]
+        marks = [text[at] for at in points]
+        text = "".join(x + y for x, y in zip((p.translate(_NORMAL) for p in parts), [*marks, ""]))
+    else:
+        text = text.translate(_NORMAL)
+    return unicodedata.normalize("NFC", " ".join(text.split()))
 
 
 def words_of(text: str, language: str) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Callable, Union
 
 from uyir.errors import DataError
-from uyir.grammar.script import is_wellformed, normalise, words_of
+from uyir.grammar.script import letters_of, normalise, words_of
 
 _OPENERS: dict[str, Callable[..., Iterable[bytes]]] = {
     ".xz": lzma.open,
@@ -85,7 +85,7 @@ def sentences_of(line: str, language: str) -> Iterator[list[str]]:
 
 @lru_cache(maxsize=1 << 20)
 def _wellformed(word: str, language: str) -> bool:
-    return is_wellformed(word, language)
+    return letters_of(word, language) is not None
 
 
 class HeldOut:

@@ -18,6 +18,7 @@ from uyir.errors import EngineError
 
 if TYPE_CHECKING:
     from uyir.decode.graph import Graph
+    from uyir.decode.rescore import Rescorer
 
 
 @dataclass(frozen=True)
@@ -135,12 +136,18 @@ def why_chosen(device: str = "cpu") -> str:
 
 
 def create(
-    name: str, graph: Graph, options: Optional[SearchOptions] = None, *, device: str = "cpu"
+    name: str,
+    graph: Graph,
+    options: Optional[SearchOptions] = None,
+    *,
+    device: str = "cpu",
+    rescorer: Optional[Rescorer] = None,
 ) -> Engine:
     """The named engine over a graph; raises `EngineError` saying why if it cannot run here.
 
     ``device`` is where the search itself runs: `k2` can use any, `cuda` takes the first GPU if it is ``cpu``,
-    the others run on a CPU.
+    the others run on a CPU. With a ``rescorer`` a lattice is made of every utterance, and what is returned
+    is read off that lattice with a larger model's scores.
     """
     reason = why_not(name)
     if reason is not None:
@@ -149,15 +156,15 @@ def create(
     if name == "kaldi":
         from uyir.decode.engines.kaldi import KaldiEngine
 
-        return KaldiEngine(graph, options)
+        return KaldiEngine(graph, options, rescorer=rescorer)
     if name == "cuda":
         from uyir.decode.engines.cuda import CudaEngine
 
-        return CudaEngine(graph, options, device=device)
+        return CudaEngine(graph, options, device=device, rescorer=rescorer)
     if name == "reference":
         from uyir.decode.engines.reference import ReferenceEngine
 
-        return ReferenceEngine(graph, options)
+        return ReferenceEngine(graph, options, rescorer=rescorer)
     from uyir.decode.engines.k2 import K2Engine
 
-    return K2Engine(graph, options, device=device)
+    return K2Engine(graph, options, device=device, rescorer=rescorer)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,13 @@ from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import check_batch, usable
 from uyir.decode.engines.packed import pack
 from uyir.decode.engines.reference import read_path
+from uyir.decode.graph import ranges
 from uyir.decode.hypothesis import Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.errors import EngineError
+
+if TYPE_CHECKING:
+    from uyir.decode.rescore import Rescorer
 
 Array = npt.NDArray[Any]
 
@@ -180,12 +184,14 @@ class FoundBest:
 
 @dataclass(frozen=True, eq=False)
 class Raw:
-    """One utterance searched, in arrays that processes can exchange. ``log_probs``: (T, C), on the host."""
+    """One utterance searched, in arrays that processes can exchange. ``log_probs``: (T, C), on the host.
+    ``lattice``: what rescoring reads instead of ``best``."""
 
     found: Found
     best: Optional[FoundBest]
     log_probs: Array
     options: SearchOptions
+    lattice: Optional[Lattice] = None
 
 
 @lru_cache(maxsize=1)
@@ -221,10 +227,12 @@ class CudaEngine:
         *,
         device: str = "cuda",
         launcher: Any = None,
+        rescorer: Optional[Rescorer] = None,
     ) -> None:
         import torch
 
         self.options = options
+        self._rescorer = rescorer
         self.packed = pack(graph)
         self._strings = bool(getattr(graph, "strings", ()))
         self._launcher = launcher
@@ -299,6 +307,10 @@ class CudaEngine:
 
     def hypotheses(self, raw: Raw, most: Optional[int] = None) -> list[Hypothesis]:
         """The hypotheses of an utterance, best first, at most so many; touches no GPU."""
+        if raw.lattice is not None and self._rescorer is not None:
+            found = self._rescorer.rescore(raw.lattice).hypotheses(most or raw.options.nbest)
+            if found:
+                return found
         return self._hypotheses(raw.found, raw.best, raw.log_probs, raw.options, most)
 
     def search(self, log_probs: Any, lengths: Any) -> list[Any]:
@@ -329,7 +341,11 @@ class CudaEngine:
             session = Session(self, [counts[i] for i in which], options)
             session.advance(rows, rows_at=which)
             found = session.paths()
-            best = session.best_paths() if options.nbest > 1 else [None] * len(found)
+            none: list[Any] = [None] * len(found)
+            rescoring = self._rescorer is not None
+            best = session.best_paths() if options.nbest > 1 and not rescoring else none
+            host = _on_host(rows, which, counts)
+            lattices = session.lattices(found, host) if rescoring else none
         except torch.cuda.OutOfMemoryError:
             torch.cuda.empty_cache()
             if len(which) == 1:
@@ -346,8 +362,7 @@ class CudaEngine:
                 *self._decode(rows, counts, which[:half], options),
                 *self._decode(rows, counts, which[half:], options),
             ]
-        host = _on_host(rows, which, counts)
-        return [Raw(found[k], best[k], host[k], options) for k in range(len(which))]
+        return [Raw(found[k], best[k], host[k], options, lattices[k]) for k in range(len(which))]
 
     def _hypotheses(
         self,
@@ -391,9 +406,7 @@ class CudaEngine:
         rows, counts = self.prepare(log_probs[None], [len(log_probs)])
         session = Session(self, counts, self.options)
         session.advance(rows)
-        if not session.paths()[0].final:
-            return None
-        return session.lattice(0, _on_host(rows, [0], counts)[0])
+        return session.lattices(session.paths(), _on_host(rows, [0], counts))[0]
 
     # What sessions use.
 
@@ -800,39 +813,40 @@ class Session:
         made["top"] = torch.zeros(4, dtype=torch.int64, device=device)
         return made
 
-    def lattice(self, utterance: int, log_probs: Array) -> Lattice:
-        """The pruned lattice of one utterance, given its log_probs (T, C) in host memory."""
-        packed = self.engine.packed
+    def lattices(
+        self, found: Sequence[Found], log_probs: Sequence[Array]
+    ) -> list[Optional[Lattice]]:
+        """The pruned lattice of every utterance that came to an end, given log_probs (T, C) in host memory."""
         kept = self._rescan(1)
+        held = {
+            name: kept[name].cpu().numpy().view(np.uint32).astype(np.int64)
+            for name in ("node_base", "state", "arc_first", "arcs", "arc", "src", "dst")
+        }
+        held["node_count"] = kept["node_count"].cpu().numpy().astype(np.int64)
+        return [
+            self._lattice(u, rows, held) if one.final and not one.dead else None
+            for u, (one, rows) in enumerate(zip(found, log_probs))
+        ]
+
+    def _lattice(self, utterance: int, log_probs: Array, held: dict[str, Array]) -> Lattice:
+        packed = self.engine.packed
         frames = int(self.done[utterance])
         place = slice(int(self._first[utterance]), int(self._first[utterance]) + frames + 1)
-        base = kept["node_base"][place].cpu().numpy().view(np.uint32).astype(np.int64)
-        count = kept["node_count"][place].cpu().numpy().astype(np.int64)
-        state, arc_first, arcs = (
-            kept[name].cpu().numpy().view(np.uint32).astype(np.int64)
-            for name in ("state", "arc_first", "arcs")
-        )
-        number, src, dst = (
-            kept[name].cpu().numpy().view(np.uint32).astype(np.int64)
-            for name in ("arc", "src", "dst")
-        )
-        out: list[Arc] = []
-        for frame in range(frames + 1):
-            for node in range(int(base[frame]), int(base[frame] + count[frame])):
-                for at in range(int(arc_first[node]), int(arc_first[node] + arcs[node])):
-                    arc = int(number[at])
-                    token = int(packed.token[arc])
-                    labels = packed.expand(int(packed.olabel[arc]))
-                    lm = float(packed.weight[arc])
-                    out.append(
-                        Arc(
-                            int(src[at]),
-                            int(dst[at]),
-                            NO_TOKEN if token < 0 else token,
-                            labels,
-                            lm,
-                        )
-                    )
+        base, count = held["node_base"][place], held["node_count"][place]
+        state, arc_first, arcs = held["state"], held["arc_first"], held["arcs"]
+        nodes, _ = ranges(base, base + count)
+        places, _ = ranges(arc_first[nodes], arc_first[nodes] + arcs[nodes])
+        number = held["arc"][places]
+        out = [
+            Arc(src, dst, NO_TOKEN if token < 0 else token, packed.expand(olabel), lm)
+            for src, dst, token, olabel, lm in zip(
+                held["src"][places].tolist(),
+                held["dst"][places].tolist(),
+                packed.token[number].tolist(),
+                packed.olabel[number].tolist(),
+                packed.weight[number].tolist(),
+            )
+        ]
         ends = range(int(base[-1]), int(base[-1] + count[-1]))
         finals = {
             node: float(packed.final[state[node]])

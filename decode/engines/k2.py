@@ -9,15 +9,18 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
 from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
-from uyir.decode.lattice import NO_TOKEN, Arc, Lattice, LatticePath
+from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.errors import EngineError, GraphError
+
+if TYPE_CHECKING:
+    from uyir.decode.rescore import Rescorer
 
 #: Stands in for -inf, which would turn k2's differences of scores into NaN; a path through it is
 #: recognised by its true log_prob and dropped.
@@ -38,10 +41,18 @@ class K2Engine:
 
     name = "k2"
 
-    def __init__(self, graph: Any, options: SearchOptions, *, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        graph: Any,
+        options: SearchOptions,
+        *,
+        device: str = "cpu",
+        rescorer: Optional[Rescorer] = None,
+    ) -> None:
         import torch
 
         self.options = options
+        self._rescorer = rescorer
         self._tokens = int(graph.num_tokens)
         try:
             self._device = torch.device(device)
@@ -164,7 +175,7 @@ class K2Engine:
             min_active_states=min(_MIN_ACTIVE, options.max_active),
             max_active_states=options.max_active,
         )
-        if options.nbest == 1:
+        if options.nbest == 1 and self._rescorer is None:
             lattices = k2.shortest_path(lattices, use_double_scores=True)
         lattices = lattices.to("cpu")
         results: list[list[Hypothesis]] = [[] for _ in utterances]
@@ -177,33 +188,16 @@ class K2Engine:
         if fsa.num_arcs == 0:
             return []
         lattice = _read_lattice(fsa, log_probs, options.acoustic_scale)
-        hypotheses = []
-        for path in lattice.nbest(options.nbest):
-            if not _possible(path, log_probs):
-                continue
-            many = options.nbest > 1
-            hypotheses.append(
-                from_path(
-                    path.alignment,
-                    path.events,
-                    log_probs,
-                    lm_score=path.lm_score,
-                    acoustic_scale=options.acoustic_scale,
-                    final=True,
-                    confidences=lattice.confidences(path.events) if many else None,
-                )
-            )
-        return hypotheses
+        if self._rescorer is not None:
+            lattice = self._rescorer.rescore(lattice)
+        # One path alone has no rivals that a posterior could speak of.
+        several = options.nbest > 1 or self._rescorer is not None
+        return lattice.hypotheses(options.nbest, posteriors=several)
 
 
 def _out_of_memory(error: Exception) -> bool:
     text = str(error).lower()
     return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text
-
-
-def _possible(path: LatticePath, log_probs: FloatArray) -> bool:
-    frames = np.arange(len(path.alignment))
-    return bool(np.isfinite(log_probs[frames, list(path.alignment)]).all())
 
 
 def _read_lattice(fsa: Any, log_probs: FloatArray, acoustic_scale: float) -> Lattice:

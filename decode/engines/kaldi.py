@@ -10,7 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from uyir.decode.engines.common import as_batch, usable
 from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.errors import EngineError, GraphError
+
+if TYPE_CHECKING:
+    from uyir.decode.rescore import Rescorer
 
 #: Relative difference below which two path scores, summed in float32, are the same.
 _TIE = 1e-4
@@ -29,8 +32,11 @@ class KaldiEngine:
 
     name = "kaldi"
 
-    def __init__(self, graph: Any, options: SearchOptions) -> None:
+    def __init__(
+        self, graph: Any, options: SearchOptions, *, rescorer: Optional[Rescorer] = None
+    ) -> None:
         self.options = options
+        self._rescorer = rescorer
         fst = graph.to_openfst()
         if fst.start < 0:
             raise GraphError("the graph has no start state: nothing can be found in it")
@@ -80,7 +86,7 @@ class KaldiEngine:
 
     def _search(self, log_probs: FloatArray, options: SearchOptions) -> list[Hypothesis]:
         scaled = np.ascontiguousarray(log_probs * np.float32(options.acoustic_scale))
-        if options.nbest == 1 or len(log_probs) == 0:
+        if (options.nbest == 1 and self._rescorer is None) or len(log_probs) == 0:
             return self._one_best(log_probs, scaled, options)
         return self._lattice_nbest(log_probs, scaled, options)
 
@@ -140,15 +146,30 @@ class KaldiEngine:
         found: list[Hypothesis] = []
         widest = self.options.beam
         for beam in (max(widest / 2, min(options.lattice_beam, widest)), widest):
-            found = self._lattice(log_probs, scaled, options, beam)
-            if found and found[0].score >= best.score - _TIE * max(1.0, abs(best.score)):
+            lattice = self._lattice(log_probs, scaled, options, beam)
+            if lattice is None:
+                continue
+            first = lattice.nbest(1)
+            if not first:
+                continue
+            found = self._hypotheses(lattice, options)
+            if first[0].score >= best.score - _TIE * max(1.0, abs(best.score)):
                 return found
+        # No lattice has the best path: it is judged alone, and with the rivals that there are.
+        if self._rescorer is not None:
+            best = self._rescorer.judge(best)
         rivals = [h for h in found if h.subwords != best.subwords]
-        return [best, *rivals][: options.nbest]
+        return sorted([best, *rivals], key=lambda h: -h.score)[: options.nbest]
+
+    def _hypotheses(self, lattice: Lattice, options: SearchOptions) -> list[Hypothesis]:
+        if self._rescorer is not None:
+            lattice = self._rescorer.rescore(lattice)
+        return lattice.hypotheses(options.nbest)
 
     def _lattice(
         self, log_probs: FloatArray, scaled: FloatArray, options: SearchOptions, beam: float
-    ) -> list[Hypothesis]:
+    ) -> Optional[Lattice]:
+        """What lies within ``lattice_beam`` of the best path that a beam finds; None if it finds none."""
         import kaldi_decoder
 
         config = kaldi_decoder.LatticeSimpleDecoderConfig(
@@ -156,25 +177,13 @@ class KaldiEngine:
         )
         decoder = kaldi_decoder.LatticeSimpleDecoder(self._fst, config)
         if not decoder.decode(kaldi_decoder.DecodableCtc(scaled)):
-            return []
+            return None
         found, raw = decoder.get_raw_lattice()
         if not found:
-            return []
+            return None
         leaving, start, finals = _read(raw)
         arcs = [arc for state in leaving.values() for arc in state]
-        lattice = Lattice(arcs, start, finals, log_probs, options.acoustic_scale)
-        return [
-            from_path(
-                path.alignment,
-                path.events,
-                log_probs,
-                lm_score=path.lm_score,
-                acoustic_scale=options.acoustic_scale,
-                final=True,
-                confidences=lattice.confidences(path.events),
-            )
-            for path in lattice.nbest(options.nbest)
-        ]
+        return Lattice(arcs, start, finals, log_probs, options.acoustic_scale)
 
 
 def _read(fst: Any) -> tuple[dict[int, list[Arc]], int, dict[int, float]]:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Optional, Union
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,9 @@ from uyir.decode.engines.packed import PackedGraph, pack
 from uyir.decode.graph import ranges
 from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
+
+if TYPE_CHECKING:
+    from uyir.decode.rescore import Rescorer
 
 Array = npt.NDArray[Any]
 #: Bins between the beam's edge and the best score when more than max_active states are within it.
@@ -261,8 +264,11 @@ class ReferenceEngine:
 
     name = "reference"
 
-    def __init__(self, graph: Any, options: SearchOptions) -> None:
+    def __init__(
+        self, graph: Any, options: SearchOptions, *, rescorer: Optional[Rescorer] = None
+    ) -> None:
         self.options = options
+        self._rescorer = rescorer
         self.packed = pack(graph)
         #: Of the last `decode`: arcs visited, active states summed over frames, frames.
         self.counts = (0, 0, 0)
@@ -298,7 +304,7 @@ class ReferenceEngine:
         if end is None:
             return [Hypothesis((), (), -np.inf, -np.inf, -np.inf, 0.0, False)]
         lattice = None
-        if options.nbest > 1 and final:
+        if (options.nbest > 1 or self._rescorer is not None) and final:
             lattice = search.lattice(utterance, min(options.lattice_beam, options.beam))
         if lattice is None:
             alignment, events, lm = read_path(self.packed, search.arcs_to(end))
@@ -309,15 +315,6 @@ class ReferenceEngine:
                     alignment, events, utterance, lm_score=lm, acoustic_scale=scale, final=final
                 )
             ]
-        return [
-            from_path(
-                path.alignment,
-                path.events,
-                utterance,
-                lm_score=path.lm_score,
-                acoustic_scale=scale,
-                final=True,
-                confidences=lattice.confidences(path.events),
-            )
-            for path in lattice.nbest(options.nbest)
-        ]
+        if self._rescorer is not None:
+            lattice = self._rescorer.rescore(lattice)
+        return lattice.hypotheses(options.nbest)

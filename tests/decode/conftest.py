@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from uyir.asr.checkpoint import save_model
 from uyir.asr.model import CtcModel, ModelConfig
 from uyir.decode.graph import Graph, file_sha256
+from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.grammar.join import bare
 from uyir.grammar.join import join as joined
@@ -171,11 +173,54 @@ def make_batch(arrays: Any) -> tuple[Any, Any]:
     return batch, lengths
 
 
+def random_lattice(
+    seed: int, frames: int = 4, width: int = 3, tokens: int = 3, labels: int = 3
+) -> Lattice:
+    """Layers of states; epsilon arcs lead to the right within a layer."""
+    rng = np.random.default_rng(seed)
+    arcs = []
+    for t in range(frames):
+        for a, b in itertools.product(range(width), range(width)):
+            if rng.random() < 0.7:
+                label = (int(rng.integers(1, labels + 1)),) if rng.random() < 0.5 else ()
+                token = int(rng.integers(tokens))
+                arcs.append(Arc(t * width + a, (t + 1) * width + b, token, label, rng.normal()))
+        for a in range(width - 1):
+            if rng.random() < 0.3:
+                arcs.append(Arc(t * width + a, t * width + a + 1, NO_TOKEN, (9,), rng.normal()))
+    rng.shuffle(arcs)
+    finals = {frames * width + a: float(rng.normal()) for a in range(width)}
+    log_probs = np.log(rng.dirichlet(np.ones(tokens), size=frames))
+    return Lattice(arcs, 0, finals, log_probs, 0.7)
+
+
+def all_paths(lattice: Lattice) -> Iterator[tuple[list[Arc], float]]:
+    """Every path as (arcs, score), by walking."""
+    leaving: dict[int, list[Arc]] = {}
+    for arc in lattice.arcs:
+        leaving.setdefault(arc.src, []).append(arc)
+
+    def walk(
+        state: int, frame: int, path: list[Arc], score: float
+    ) -> Iterator[tuple[list[Arc], float]]:
+        if state in lattice.finals:
+            yield path, score + lattice.finals[state]
+        for arc in leaving.get(state, ()):
+            step = arc.lm
+            if arc.token != NO_TOKEN:
+                step += 0.7 * lattice.log_probs[frame, arc.token]
+            yield from walk(arc.dst, frame + (arc.token != NO_TOKEN), [*path, arc], score + step)
+
+    yield from walk(lattice.start, 0, [], 0.0)
+
+
 class Toys:
     Graph = ToyGraph
     ctc_graph = staticmethod(make_ctc_graph)
     log_probs = staticmethod(make_log_probs)
     batch = staticmethod(make_batch)
+    lattice = staticmethod(random_lattice)
+    lattice_paths = staticmethod(all_paths)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -264,6 +265,29 @@ def test_a_lattice_of_the_cuda_engine_is_that_of_the_reference(toys):
 
     assert arcs(ours) == arcs(theirs)
     assert ours.nbest(4)[0].score == pytest.approx(theirs.nbest(4)[0].score, abs=1e-4)
+
+
+class WordPenalty:
+    """Stands in for a rescorer: each word costs one more, and a lattice stays a lattice."""
+
+    def rescore(self, lattice):
+        arcs = [replace(arc, lm=arc.lm - len(arc.labels)) for arc in lattice.arcs]
+        return replace(lattice, arcs=arcs)
+
+
+def test_rescoring_reads_the_lattices_of_a_batch(toys):
+    options = SearchOptions(beam=30.0, max_active=10_000, nbest=4, lattice_beam=30.0)
+    graph = toys.ctc_graph(3, epsilons=True).real()
+    batch = toys.batch([toys.log_probs(3 + i, 4 + 3 * i, graph.num_tokens) for i in range(3)])
+    engine = cuda_engine(graph, options)
+    engine._rescorer = WordPenalty()
+    plain = cuda_engine(graph, replace(options, nbest=60)).decode(*batch)
+    reference = ReferenceEngine(graph, options, rescorer=WordPenalty())
+    for found, want, everything in zip(engine.decode(*batch), reference.decode(*batch), plain):
+        assert [h.subwords for h in found] == [h.subwords for h in want]
+        assert [h.score for h in found] == pytest.approx([h.score for h in want], abs=1e-3)
+        best = max(h.score - len(h.subwords) for h in everything)
+        assert found[0].score == pytest.approx(best, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", ENGINES)

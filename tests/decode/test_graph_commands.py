@@ -237,3 +237,31 @@ def test_graph_for_k2(folder: Path) -> None:
     assert graph(folder, "--lm", str(folder / "lm.arpa"), "--no-sg", "--k2") == 0
     fsa = k2.Fsa.from_dict(torch.load(str(folder / "out" / "HLG.pt")))
     assert fsa.num_arcs == Graph.load(folder / "out" / "HLG.safetensors").to_k2().num_arcs
+
+
+def test_packing_for_rescoring(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from uyir.decode.graph import file_sha256
+    from uyir.decode.lm_store import read_packed
+
+    assert train(folder, "--order", "3") == 0
+    (folder / "lm.arpa").rename(folder / "large.arpa")
+    assert train(folder, "--order", "2", "--max_ngrams", "14") == 0
+    small, large = str(folder / "lm.arpa"), str(folder / "large.arpa")
+    words, out = str(folder / "words.txt"), folder / "ta" / "LM.safetensors"
+    capsys.readouterr()
+    arguments = ["lm", "pack", large, "--words", words, "--graph-lm", small, "-o", str(out)]
+    assert main([*arguments, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    model = read_arpa(large)
+    assert report["ngrams"] == [len(order) for order in model.orders]
+    assert report["bytes"] == out.stat().st_size
+    file = read_packed(out, words=words, lm_sha256=file_sha256(small))
+    sentence = ["படி+", "+த்த்+", "+ஆன்"]
+    numbers = [Symbols.read(words).id(piece) for piece in sentence]
+    for packed, arpa in ((file.model, model), (file.first, read_arpa(small))):
+        assert packed is not None
+        want = float(arpa.score(arpa.encode([sentence])).sum())
+        assert packed.score(numbers) == pytest.approx(want, abs=0.01)
+    (folder / "cut.arpa").write_bytes(Path(large).read_bytes()[:300])
+    assert main(["lm", "pack", str(folder / "cut.arpa"), "--words", words, "-o", str(out)]) == 1
+    assert "cut.arpa" in capsys.readouterr().err

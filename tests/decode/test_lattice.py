@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 import math
 
 import numpy as np
@@ -10,48 +9,11 @@ from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.errors import EngineError
 
 
-def random_lattice(seed, frames=4, width=3, tokens=3, labels=3):
-    """Layers of states; epsilon arcs lead to the right within a layer."""
-    rng = np.random.default_rng(seed)
-    arcs = []
-    for t in range(frames):
-        for a, b in itertools.product(range(width), range(width)):
-            if rng.random() < 0.7:
-                label = (int(rng.integers(1, labels + 1)),) if rng.random() < 0.5 else ()
-                token = int(rng.integers(tokens))
-                arcs.append(Arc(t * width + a, (t + 1) * width + b, token, label, rng.normal()))
-        for a in range(width - 1):
-            if rng.random() < 0.3:
-                arcs.append(Arc(t * width + a, t * width + a + 1, NO_TOKEN, (9,), rng.normal()))
-    rng.shuffle(arcs)
-    finals = {frames * width + a: float(rng.normal()) for a in range(width)}
-    log_probs = np.log(rng.dirichlet(np.ones(tokens), size=frames))
-    return Lattice(arcs, 0, finals, log_probs, 0.7)
-
-
-def all_paths(lattice):
-    """Every path as (arcs, score), by walking."""
-    leaving = {}
-    for arc in lattice.arcs:
-        leaving.setdefault(arc.src, []).append(arc)
-
-    def walk(state, frame, path, score):
-        if state in lattice.finals:
-            yield path, score + lattice.finals[state]
-        for arc in leaving.get(state, ()):
-            step = arc.lm
-            if arc.token != NO_TOKEN:
-                step += 0.7 * lattice.log_probs[frame, arc.token]
-            yield from walk(arc.dst, frame + (arc.token != NO_TOKEN), [*path, arc], score + step)
-
-    yield from walk(lattice.start, 0, [], 0.0)
-
-
 @pytest.mark.parametrize("seed", range(20))
-def test_nbest_is_that_of_all_paths(seed):
-    lattice = random_lattice(seed)
+def test_nbest_is_that_of_all_paths(toys, seed):
+    lattice = toys.lattice(seed)
     best = {}
-    for path, score in all_paths(lattice):
+    for path, score in toys.lattice_paths(lattice):
         labels = tuple(label for arc in path for label in arc.labels)
         best[labels] = max(best.get(labels, -math.inf), score)
     want = sorted(best.values(), reverse=True)[:5]
@@ -65,9 +27,9 @@ def test_nbest_is_that_of_all_paths(seed):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_posteriors_are_those_of_all_paths(seed):
-    lattice = random_lattice(seed)
-    paths = list(all_paths(lattice))
+def test_posteriors_are_those_of_all_paths(toys, seed):
+    lattice = toys.lattice(seed)
+    paths = list(toys.lattice_paths(lattice))
     total = sum(math.exp(score) for _, score in paths) or 1.0  # no path at all: all are zero
     for arc, posterior in zip(lattice.arcs, lattice.posteriors()):
         want = sum(math.exp(score) for path, score in paths if any(a is arc for a in path)) / total

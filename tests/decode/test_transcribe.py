@@ -447,3 +447,71 @@ def test_models_of_one_token_table_share_graphs(model, tmp_path):
     assert load(other).languages == load(tmp_path / "whole").languages == ("kn", "ta")
     wave = noise(1.0)
     assert load(other).transcribe([wave], "ta")[0].error is None
+
+
+@pytest.fixture
+def larger_lm(model, tmp_path):
+    """A packed model of the toy's Tamil words to which வா is very unlikely at a sentence's beginning."""
+    from uyir.decode.lm import Vocabulary, train
+    from uyir.decode.lm_store import write_packed
+    from uyir.lexicon.symbols import Symbols
+
+    table = model / "ta" / "words.txt"
+    known = Vocabulary.of_table(Symbols.read(table))
+    rows = [["படி+", "+த்த்+", "+ஆன்"]] * 200 + [["படி+", "+த்த்+", "+ஆன்", "வா"]]
+    folder = tmp_path / "larger"
+    write_packed(folder / "ta" / "LM.safetensors", train(known.encode(rows), known, 3), table)
+    return folder
+
+
+def test_rescoring_replaces_scores_and_may_change_the_words(model, larger_lm, engine):
+    from uyir.decode.rescore import read_rescorer
+
+    options = SearchOptions(nbest=20, lattice_beam=80, beam=100, acoustic_scale=0.2)
+    words = {}
+    scores = []
+    for asked in ("", larger_lm / "ta" / "LM.safetensors", larger_lm):
+        recogniser = load(model, engine=engine, options=options, rescore=asked, rescore_scale=2.0)
+        recogniser.log_probs = Speaking("ta", [("வா", 5)], 20)
+        (found,) = recogniser.transcribe([noise(1.0)], "ta")
+        scores.append({a.text: a.score for a in found.segments[0].alternatives})
+        words = {text: i for i, text in enumerate(recogniser.language("ta")._words)}
+    plain, rescored, from_folder = scores
+    assert rescored == from_folder
+    rescorer = read_rescorer(
+        larger_lm / "ta" / "LM.safetensors", model / "ta" / "words.txt", None, 2.0
+    )
+    more = rescorer.score([words["வா"]])
+    assert more < -5
+    assert rescored["வா"] == pytest.approx(plain["வா"] + more, abs=0.01)
+    assert next(iter(plain)) == "வா"
+    assert next(iter(rescored)) != "வா"
+
+
+def test_a_model_folder_may_have_a_larger_lm(model, larger_lm, tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(model, own)
+    shutil.copy(larger_lm / "ta" / "LM.safetensors", own / "ta")
+    found = {}
+    for name, asked in (("plain", ""), ("own", None)):
+        recogniser = load(own, rescore=asked)
+        recogniser.log_probs = Speaking("ta", [("வா", 5)], 20)
+        (transcript,) = recogniser.transcribe([noise(1.0)], "ta")
+        found[name] = transcript.segments[0]
+        found[name + " key"] = recogniser.fingerprint()
+    assert found["plain"].text == found["own"].text == "வா"
+    assert found["plain key"] != found["own key"]
+
+
+def test_a_larger_lm_of_another_model_is_refused_before_any_work(
+    run, model, larger_lm, recordings, tmp_path
+):
+    lm = larger_lm / "ta" / "LM.safetensors"
+    out = run(recordings / "a.wav", "--model", model, "-l", "kn", "--rescore", lm, expect=1)
+    assert "was made for another word table" in out.err
+    missing = tmp_path / "none.safetensors"
+    out = run(recordings / "a.wav", "--model", model, "-l", "ta", "--rescore", missing, expect=1)
+    assert f"{missing}: no such language model" in out.err
+    both = ("--rescore", lm, "--no-rescore")
+    out = run(recordings / "a.wav", "--model", model, "-l", "ta", *both, expect=2)
+    assert "either --rescore LM or --no-rescore" in out.err
