@@ -1,11 +1,15 @@
 """Words a second of our segmenter and of Morfessor's Viterbi segmentation, same words, same run, one core.
 
-    python benchmarks/segment_speed.py --language ta [--words 20000] TEXT...
+    python benchmarks/segment_speed.py --language ta [--words 20000] [--rounds 5] TEXT...
 
 Distinct words in random order (seed 1). Morfessor's model is trained on the same words first; loading and
 training are not timed, and what they made is put out of the garbage collector's way for all alike.
-`first`: our first pass over the words, endings being learnt on the way; `again`: the same words once more. `ratio`
-is that of the first pass. Wants the package morfessor.
+Times are of the process; rounds are taken in turns, and `ratio` is the median of the rounds' ratios to Morfessor's
+`viterbi_segment` of the same round, with the least and the greatest of them.
+
+`list`: `Segmenter.segment_all` of a segmenter that is new in each round, so all words come for the first time.
+`single`: `Segmenter.segment`, word by word, of a new one. `again`: the same words once more, word by word.
+`load`: the seconds that one process takes to read the grammar and make the segmenter. Wants the package morfessor.
 """
 
 from __future__ import annotations
@@ -13,18 +17,23 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import random
+import statistics
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from uyir.errors import UyirError
-from uyir.grammar.segment import load_segmenter
+from uyir.grammar.segment import Segmenter
+from uyir.grammar.store import kept_grammar
 from uyir.grammar.text import count_words
 
 
 def rate(action: Callable[[], object], words: int) -> float:
+    gc.collect()
+    gc.freeze()
     begin = time.process_time()
     action()
     return words / (time.process_time() - begin)
@@ -35,12 +44,14 @@ def main() -> int:
     parser.add_argument("text", nargs="+", type=Path)
     parser.add_argument("--language", required=True)
     parser.add_argument("--words", type=int, default=20_000)
+    parser.add_argument("--rounds", type=int, default=5)
     arguments = parser.parse_args()
     import morfessor
 
+    language = arguments.language
     try:
-        types = sorted(count_words(arguments.text, arguments.language))
-        segmenter = load_segmenter(arguments.language)
+        types = sorted(count_words(arguments.text, language))
+        kept_grammar(language)
     except UyirError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -48,25 +59,32 @@ def main() -> int:
     peer = morfessor.BaselineModel()
     peer.load_data([(1, word) for word in words])
     peer.train_batch()
-    segmenter.segment(words[0])
-    gc.collect()
-    gc.freeze()
-    first = rate(lambda: segmenter.segment_all(words), len(words))
-    again = rate(lambda: [segmenter.segment(word) for word in words], len(words))
-    theirs = rate(lambda: [peer.viterbi_segment(word) for word in words], len(words))
-    print(
-        json.dumps(
-            {
-                "language": arguments.language,
-                "words": len(words),
-                "first": round(first),
-                "again": round(again),
-                "morfessor": round(theirs),
-                "ratio": round(first / theirs, 2),
-                "ratio_again": round(again / theirs, 2),
-            }
-        )
-    )
+    rates: dict[str, list[float]] = {"list": [], "single": [], "again": [], "morfessor": []}
+    loads: list[float] = []
+    for number in range(arguments.rounds):
+        begin = time.process_time()
+        listed = Segmenter(kept_grammar(language))
+        loads.append(time.process_time() - begin)
+        rates["list"].append(rate(lambda it=listed: it.segment_all(words), len(words)))
+        single = Segmenter(kept_grammar(language))
+        for name in ("single", "again"):
+            rates[name].append(
+                rate(lambda it=single: [it.segment(word) for word in words], len(words))
+            )
+        # All of the words in all of the rounds, a share in each.
+        some = words[number :: arguments.rounds]
+        theirs = rate(lambda of=some: [peer.viterbi_segment(word) for word in of], len(some))
+        rates["morfessor"].append(theirs)
+    report: dict[str, object] = {"language": language, "words": len(words)}
+    for name, ours in rates.items():
+        report[name] = round(statistics.median(ours))
+        if name != "morfessor":
+            ratios = [one / other for one, other in zip(ours, rates["morfessor"])]
+            report[f"ratio_{name}"] = round(statistics.median(ratios), 2)
+            report[f"range_{name}"] = [round(min(ratios), 2), round(max(ratios), 2)]
+    report["load"] = round(statistics.median(loads), 3)
+    report["load_average"] = round(os.getloadavg()[0], 1)
+    print(json.dumps(report))
     return 0
 
 

@@ -10,9 +10,10 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
+from uyir.grammar.cut import cheapest_cut
 from uyir.grammar.morphotactics import SINGLE_LETTER_COST
 from uyir.grammar.script import HIATUS, compose, decompose, load_script
-from uyir.grammar.segment import Segmenter, cheapest_cut
+from uyir.grammar.segment import Segmenter
 
 #: The longest chunk, in syllables.
 MAX_SYLLABLES = 4
@@ -46,11 +47,9 @@ def syllables(letters: str, language: str) -> list[str]:
 def unknown_roots(segmenter: Segmenter, counts: Counter[str]) -> Counter[str]:
     """The unknown roots in a word count, as letter strings."""
     roots: Counter[str] = Counter()
-    for word, count in counts.items():
-        if not segmenter.accepts(word):
-            first, entry, _ = segmenter.path(word)[0]
-            if entry is None:
-                roots[decompose(first, segmenter.language)] += count
+    for (word, count), found in zip(counts.items(), segmenter.segment_each(counts)):
+        if not found.closed:
+            roots[decompose(segmenter.path(word)[0][0], segmenter.language)] += count
     return roots
 
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Optional
+from typing import TYPE_CHECKING, Optional
 
 import click
 
 from uyir.errors import ScriptError, UyirError
 from uyir.grammar.script import is_wellformed, normalise
-from uyir.grammar.text import count_words, read_lines
+from uyir.grammar.text import count_words, read_blocks, read_lines
+
+if TYPE_CHECKING:
+    from uyir.grammar.segment import Segmentation, Segmenter
 
 language_option = click.option(
     "--language", "-l", required=True, help="Language of the text: ta or kn."
@@ -25,11 +29,17 @@ weights_option = click.option(
 )
 
 
-def _tokens(items: tuple[str, ...], text: bool) -> list[list[str]]:
-    """Words by line: arguments are words, or files (``-`` for stdin) with `text`."""
+#: How many words' segmentations `uyir segment` keeps: running text repeats its words.
+MOST_WORDS = 100_000
+
+
+def _blocks(items: tuple[str, ...], text: bool) -> Iterator[list[str]]:
+    """Lines of words: arguments are words, or files (``-`` for stdin) with `text`."""
     if text or items in ((), ("-",)):
-        return [line.split() for path in (items or ("-",)) for line in read_lines(path)]
-    return [list(items)]
+        for path in items or ("-",):
+            yield from read_blocks(path)
+    else:
+        yield [" ".join(items)]
 
 
 @click.command()
@@ -59,46 +69,54 @@ def segment(
     segmenter = (
         load_segmenter(language) if weights is None else weighted_segmenter(language, weights)
     )
-    failures = 0
-    for number, line in enumerate(_tokens(items, from_files), start=1):
-        marked_line: list[str] = []
-        for word in (w for token in line for w in normalise(token, language).split()):
-            try:
-                result = segmenter.segment(word)
-            except ScriptError as error:
-                failures += 1
-                click.echo(f"line {number}: {error}", err=True)
-                continue
+    failures = done = 0
+    known: dict[str, Optional[Segmentation]] = {}
+    for block in _blocks(items, from_files):
+        lines = [normalise(line, language).split() for line in block]
+        new = {word: None for line in lines for word in line if word not in known}
+        if len(known) + len(new) > MOST_WORDS:
+            known.clear()
+            new = {word: None for line in lines for word in line}
+        known.update(segmenter.segment_known(new))
+        out: list[str] = []
+        for number, line in enumerate(lines, start=done + 1):
+            found = [known[word] or _not_a_word(segmenter, word, number) for word in line]
+            good = [result for result in found if result is not None]
+            failures += len(found) - len(good)
             if sentences:
-                marked_line += result.marked
-            elif as_json:
-                click.echo(
-                    json.dumps(
-                        {
-                            "word": word,
-                            "subwords": [
-                                {
-                                    "form": s.form,
-                                    "marked": s.marked,
-                                    "category": s.category,
-                                    "gloss": s.gloss,
-                                }
-                                for s in result.subwords
-                            ],
-                            "closed": result.closed,
-                            "category": result.category,
-                            "cost": result.cost,
-                        },
-                        ensure_ascii=False,
-                    )
-                )
+                out.append(" ".join([marked for result in good for marked in result.marked]))
             else:
-                state = "closed" if result.closed else "open"
-                click.echo(f"{word}\t{' '.join(result.marked)}\t{state}\t{result.category}")
-        if sentences:
-            click.echo(" ".join(marked_line))
+                out += map(_as_json if as_json else _as_text, good)
+        done += len(lines)
+        if out:
+            click.echo("\n".join(out))
     if failures:
         sys.exit(1)
+
+
+def _not_a_word(segmenter: Segmenter, word: str, line: int) -> None:
+    try:
+        segmenter.segment(word)
+    except ScriptError as error:
+        click.echo(f"line {line}: {error}", err=True)
+
+
+def _as_text(result: Segmentation) -> str:
+    state = "closed" if result.closed else "open"
+    return f"{result.word}\t{' '.join(result.marked)}\t{state}\t{result.category}"
+
+
+def _as_json(result: Segmentation) -> str:
+    return json.dumps(
+        {
+            "word": result.word,
+            "subwords": [subword._asdict() for subword in result.subwords],
+            "closed": result.closed,
+            "category": result.category,
+            "cost": result.cost,
+        },
+        ensure_ascii=False,
+    )
 
 
 @click.command()

@@ -55,8 +55,7 @@ def measure(
     tokens: Counter[str] = Counter()
     types: Counter[str] = Counter()
     refused: Counter[str] = Counter()
-    for word, count in counts.items():
-        result = segmenter.segment(word)
+    for (word, count), result in zip(counts.items(), segmenter.segment_each(counts)):
         holds = {
             "closed": result.closed,
             "affixed": result.closed and len(result.subwords) > 1,

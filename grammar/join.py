@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from uyir.grammar.script import compose, decompose
 
@@ -45,7 +46,12 @@ def join(marked: Iterable[str], language: str) -> str:
     >>> join(["படி+", "+த்த்+", "+ஆன்"], "ta")
     'படித்தான்'
     """
-    return compose("".join(decompose(bare(m), language) for m in marked), language)
+    return compose("".join([_letters(m, language) for m in marked]), language)
+
+
+@lru_cache(maxsize=1 << 16)
+def _letters(marked: str, language: str) -> str:
+    return decompose(bare(marked), language)
 
 
 def join_sentence(marked: Iterable[str], language: str) -> list[str]:

@@ -40,6 +40,10 @@ START_NAME = "^"
 PIECE_COST = 1.0
 #: What each letter of an unknown root costs; a suffix that explains two letters is worth taking.
 UNKNOWN_LETTER_COST = 1.5
+#: What an unknown root costs to begin with; only orders open analyses, closed ones come first.
+UNKNOWN_ROOT_COST = 20.0
+#: What a whole word without a known ending costs more.
+UNKNOWN_WORD_COST = 4.0
 #: What a letter of an unknown root costs that no chunk covers.
 SINGLE_LETTER_COST = 12.0
 #: How many of an unknown root's last letters say where it may lead; patterns see no more of it.
@@ -132,13 +136,26 @@ class Grammar:
             roots = self.__dict__["_roots"] = Roots.of(self.arcs[self.START])
         return roots
 
+    def labels(self, entry: int) -> tuple[str, str]:
+        """Category and gloss of an entry."""
+        return self.entries[entry].category, self.entries[entry].gloss
+
     def open_targets(self, letters: str) -> tuple[tuple[int, float], ...]:
         """The states that an unknown root with these letters may lead to, and the costs.
 
         Only seams that leave the left piece as it is are considered: an unknown root is taken as
         it is written.
         """
-        return self._open_index().targets(letters)
+        return self.open_targets_of(letters[-OPEN_SIGHT:], len(letters))
+
+    def open_targets_of(self, tail: str, length: int) -> tuple[tuple[int, float], ...]:
+        """`open_targets` of an unknown root by its last `OPEN_SIGHT` letters and how many it has."""
+        return self._open_index().targets(tail, length)
+
+    @property
+    def longest_open(self) -> int:
+        """From how many letters on it no longer matters how many an unknown root has."""
+        return self._open_index().longest
 
     def _open_index(self) -> _OpenIndex:
         index = self.__dict__.get("_open")
@@ -158,44 +175,62 @@ class _OpenIndex:
     """Looks up the states open to an unknown root; what its last letters say is kept."""
 
     def __init__(self, grammar: Grammar) -> None:
-        self._rows = grammar.open_rows
-        self._rules = grammar.seam_rules
+        rules = grammar.seam_rules
         by_name: dict[str, list[tuple[int, State]]] = {}
         for number, state in enumerate(grammar.states):
             by_name.setdefault(state.name, []).append((number, state))
-        self._states = by_name
-        self._relevant = {
+        relevant = {
             name: [
                 rule
-                for rule in sorted({rule for _, state in states for rule in state.rules})
-                if self._rules[rule].applies_at(name)
+                for rule in sorted({rule for _, state in by_name[name] for rule in state.rules})
+                if rules[rule].applies_at(name)
             ]
-            for name, states in by_name.items()
+            for name in {row.state for row in grammar.open_rows} & by_name.keys()
         }
-        self._longest = max((row.min_letters for row in self._rows), default=0)
-        self._known: dict[tuple[str, int], tuple[tuple[int, float], ...]] = {}
+        #: Each pattern once, as many rows and rules have the same.
+        self._patterns: dict[str, re.Pattern[str]] = {}
+        for pattern in (
+            *(row.pattern for row in grammar.open_rows),
+            *(rules[rule].left for name in relevant for rule in relevant[name]),
+        ):
+            self._patterns.setdefault(pattern.pattern, pattern)
+        #: Rows with the rules that may apply where they lead, each rule with the pattern that it wants.
+        self._rows = [
+            (row, [(rule, rules[rule].left.pattern) for rule in relevant.get(row.state, ())])
+            for row in grammar.open_rows
+        ]
+        #: The states that leave the left piece as it is, by name and the rules that it could undergo.
+        self._states: dict[tuple[str, tuple[int, ...]], list[int]] = {}
+        for name in relevant:
+            for number, state in by_name[name]:
+                if state.rule is None or rules[state.rule].left_out is None:
+                    self._states.setdefault((name, state.rules), []).append(number)
+        self.longest = max((row.min_letters for row in grammar.open_rows), default=0)
+        self._fitting: dict[str, frozenset[str]] = {}
+        self._known: dict[tuple[frozenset[str], int], tuple[tuple[int, float], ...]] = {}
 
-    def targets(self, letters: str) -> tuple[tuple[int, float], ...]:
-        key = (letters[-OPEN_SIGHT:], min(len(letters), self._longest))
+    def targets(self, tail: str, length: int) -> tuple[tuple[int, float], ...]:
+        fitting = self._fitting.get(tail)
+        if fitting is None:
+            fitting = self._fitting[tail] = frozenset(
+                [text for text, pattern in self._patterns.items() if pattern.search(tail)]
+            )
+        key = (fitting, min(length, self.longest))
         known = self._known.get(key)
         if known is None:
             known = self._known[key] = tuple(self._find(*key))
         return known
 
-    def _find(self, letters: str, length: int) -> Iterator[tuple[int, float]]:
-        for row in self._rows:
-            if length < row.min_letters or not row.pattern.search(letters):
+    def _find(self, fitting: frozenset[str], length: int) -> Iterator[tuple[int, float]]:
+        for row, rules in self._rows:
+            if length < row.min_letters or row.pattern.pattern not in fitting:
                 continue
             if row.state == END_OF_WORD:
                 yield Grammar.END, row.weight
                 continue
-            fits = tuple(
-                i for i in self._relevant.get(row.state, ()) if self._rules[i].left.search(letters)
-            )
-            for number, state in self._states.get(row.state, ()):
-                unchanged = state.rule is None or self._rules[state.rule].left_out is None
-                if state.rules == fits and unchanged:
-                    yield number, row.weight
+            undergone = tuple([rule for rule, left in rules if left in fitting])
+            for number in self._states.get((row.state, undergone), ()):
+                yield number, row.weight
 
 
 def expand_features(pattern: str, script: Script) -> str:

@@ -1,52 +1,38 @@
-"""Viterbi search for the cheapest path of a letter string, made fast by remembering.
+"""The search for the cheapest path of a letter string, made fast by remembering.
 
 Words of one language end alike, so the search goes from right to left. Where it stands in a word, its
 paths are a list of pieces that are being read backwards, with what each costs to the end of the word.
 What the next letter to the left makes of such a list depends only on the list and on the differences
 of its costs, so it is worked out once and kept: the search builds a deterministic automaton as it
-goes (Mohri's weighted determinisation, on demand), and an ending that came before costs a look-up a
-letter. Roots are no part of it. They are looked up by their letters, and met with the endings that
+goes (Mohri's weighted determinisation, on demand), and an ending that came before costs a look-up.
+Roots are no part of it. They are looked up by their letters, and met with the endings that
 begin where they end:
 
     letters[:p] ──listed root, or unknown root──► states ◄──kept transitions── letters[p:]
 
-Costs are whole numbers of 1e-6, so that a path costs the same in whatever order it is added up. Of
-several paths of the same cost the one with the longest last piece is chosen, then the longest last
-but one, and so on; then the one whose pieces stand first in the lists.
+Of several paths of the same cost the one with the longest last piece is chosen, then the longest last
+but one, and so on; then the one whose pieces stand first in the lists. ``uyir.grammar.batch`` finds the same
+paths for many words at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple, Optional
 
-from uyir.grammar.morphotactics import Grammar
+from uyir.grammar.morphotactics import (
+    UNKNOWN_LETTER_COST,
+    UNKNOWN_ROOT_COST,
+    UNKNOWN_WORD_COST,
+    Grammar,
+)
 from uyir.grammar.roots import Arc
+from uyir.grammar.tables import tables_of, units
 
-#: How many units of cost a natural log unit has.
-UNITS = 1_000_000
-#: When so many transitions are kept all are forgotten, so that memory stays bounded.
-MOST_TRANSITIONS = 300_000
-
-
-def units(cost: float) -> int:
-    return round(cost * UNITS)
-
-
-class _Node:
-    """A node of the trie over the pieces that lead to one state, last letter first."""
-
-    __slots__ = ("arcs", "children", "number")
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.children: dict[str, _Node] = {}
-        #: Pieces that begin here: (state they leave, cost, place among its arcs, arc).
-        self.arcs: list[tuple[int, int, int, Arc]] = []
-
+#: When so many transitions or endings are kept all are forgotten, so that memory stays bounded.
+MOST_KEPT = 300_000
 
 # The cheapest ending from a state: its cost, its rank among those of the same cost, its first piece.
-_Ending = tuple[int, int, Optional[Arc]]
+_Ending = tuple[int, int, int]
 
 
 class _Paths:
@@ -54,7 +40,7 @@ class _Paths:
 
     __slots__ = ("live", "next")
 
-    def __init__(self, live: tuple[tuple[_Node, int, int], ...]) -> None:
+    def __init__(self, live: tuple[tuple[int, int, int], ...]) -> None:
         self.live = live
         self.next: dict[str, _Transition] = {}
 
@@ -62,17 +48,59 @@ class _Paths:
 class _Transition:
     """What a letter makes of some paths: the paths that go on, and the endings that begin here.
 
-    `cost` is what must be added to the costs of both. `meets` keeps, by kind of root, the best state
-    at which such a root meets these endings: (cost, state), None if it meets none.
+    `cost` is what must be added to the costs of both.
     """
 
-    __slots__ = ("cost", "endings", "meets", "paths")
+    __slots__ = ("cost", "endings", "paths")
 
     def __init__(self, paths: Optional[_Paths], cost: int, endings: dict[int, _Ending]) -> None:
         self.paths = paths
         self.cost = cost
         self.endings = endings
-        self.meets: dict[int, Optional[tuple[int, int]]] = {}
+
+
+class _Meeting:
+    """A kind of root with the cheapest ending of some letters that goes on from it.
+
+    `cost` to the end of the word, `place` of the root's arc among those of its kind, `state` where they meet;
+    `arcs` of the ending once they have been asked for.
+    """
+
+    __slots__ = ("arcs", "cost", "place", "state")
+
+    def __init__(self, cost: int, place: int, state: int) -> None:
+        self.cost = cost
+        self.place = place
+        self.state = state
+        self.arcs: Optional[tuple[int, ...]] = None
+
+
+class _Rest:
+    """The endings that some last letters of words make, and what roots have met of them, by kind.
+
+    `cost` must be added to those of the endings.
+    """
+
+    __slots__ = ("cost", "endings", "met")
+
+    def __init__(self, endings: dict[int, _Ending], cost: int) -> None:
+        self.endings = endings
+        self.cost = cost
+        self.met: dict[int, Optional[_Meeting]] = {}
+
+
+class Path(NamedTuple):
+    """The cheapest path of a letter string, and what it costs in ``tables.UNITS``.
+
+    `size`: how many letters the root has; `root`: the number of the arc of a listed root, -1 for an unknown
+    one; `state`: where it leads; `arcs`: the pieces after it. `Search.steps` spells them out.
+    """
+
+    cost: int
+    size: int
+    root: int
+    state: int
+    arcs: tuple[int, ...]
 
 
 class Step(NamedTuple):
@@ -83,146 +111,149 @@ class Step(NamedTuple):
     target: int
 
 
-class Path(NamedTuple):
-    """The cheapest path of a letter string, and what it costs in `UNITS`."""
-
-    cost: int
-    steps: list[Step]
-
-
-class Endings:
-    """The endings of one letter string: where affixes can begin that lead to the end of the word."""
-
-    __slots__ = ("costs", "transitions")
-
-    def __init__(self) -> None:
-        #: By distance from the end of the word, 1 for the last letter; as far as anything can be.
-        self.transitions: list[_Transition] = []
-        self.costs: list[int] = []
-
-
 class Search:
     """Finds the cheapest path of letter strings through one grammar."""
 
     def __init__(self, grammar: Grammar) -> None:
         self._grammar = grammar
-        self._roots = grammar.roots
+        tables = tables_of(grammar)
+        self._width = tables.letters.width
+        self._codes = {letter: code for code, letter in enumerate(tables.letters.letters, start=1)}
+        # Single numbers are read faster from memory than from arrays.
+        self._child = memoryview(tables.child)
+        self._inner = memoryview(tables.inner)
+        self._begin = memoryview(tables.begin)
+        self._arc_first = memoryview(tables.arc_first)
+        self._arc_source = memoryview(tables.arc_source)
+        self._arc_place = memoryview(tables.arc_place)
+        self._arc_cost = memoryview(tables.arc_cost)
+        self._arc_target = memoryview(tables.arc_target)
+        self._arc_size = memoryview(tables.arc_size)
+        self._index = grammar.roots.index
+        self._kind = memoryview(tables.root_kind)
+        self._root_first = memoryview(tables.root_first)
+        #: What each kind of root leads to; unknown roots are numbered on from the listed ones.
         self._kinds = [
             tuple((target, units(weight)) for target, weight in targets)
-            for targets in self._roots.targets
+            for targets in grammar.roots.targets
         ]
         self._alone = [
-            min((cost for target, cost in kind if target == Grammar.END), default=None)
+            min(
+                (
+                    (cost, place)
+                    for place, (target, cost) in enumerate(kind)
+                    if target == Grammar.END
+                ),
+                default=None,
+            )
             for kind in self._kinds
         ]
-        #: What unknown roots lead to, numbered on from the kinds of listed roots.
         self._seeds: dict[tuple[tuple[int, float], ...], int] = {}
-        self._longest = max(map(len, self._roots.index), default=0)
-        self._incoming: Optional[list[list[tuple[int, int, Arc]]]] = None
-        self._tries: list[Optional[_Node]] = [None] * len(grammar.states)
-        self._nodes = 0
         self._forget()
-        for state in range(len(grammar.states)):
-            self._trie(state)
-        self._incoming = None
 
     def _forget(self) -> None:
         self._interned: dict[tuple[tuple[int, int, int], ...], _Paths] = {}
-        self._last = _Paths(((self._trie(Grammar.END), 0, 0),))
+        self._last = _Paths(((self._begin[Grammar.END], 0, 0),))
         self._kept = 0
+        self._rests: dict[str, _Rest] = {}
 
-    def endings(self, letters: str, since: int = 1) -> Endings:
-        """The endings of a letter string that begin after `since` letters or later."""
-        found = Endings()
-        transitions, costs = found.transitions, found.costs
-        paths: Optional[_Paths] = self._last
-        cost = 0
-        for letter in letters[since:][::-1]:
-            if paths is None:
-                break
-            transition = paths.next.get(letter) or self._work_out(paths, letter)
-            cost += transition.cost
-            transitions.append(transition)
-            costs.append(cost)
-            paths = transition.paths
-        return found
+    def best(self, letters: str) -> Path:
+        """The cheapest path of a letter string, from a listed root if there is one.
+
+        Else from an unknown root before a listed ending, or one that is the whole word.
+        """
+        path = self.closed(letters) or self.open(letters)
+        if path is not None and path.root >= 0:
+            return path
+        alone = UNKNOWN_ROOT_COST + UNKNOWN_LETTER_COST * len(letters)
+        cost = min(
+            [units(alone + UNKNOWN_WORD_COST)]
+            + [
+                units(alone + weight)
+                for target, weight in self._grammar.open_targets(letters)
+                if target == Grammar.END
+            ]
+        )
+        if path is None or cost < path.cost:
+            return Path(cost, len(letters), -1, Grammar.END, ())
+        return path
 
     def closed(self, letters: str, affixed: bool = False) -> Optional[Path]:
         """The path from a listed root; None if there is none. `affixed`: a root alone is none."""
-        index, kinds = self._roots.index, self._roots.kind
-        shortest = next((i for i in range(1, len(letters) + 1) if letters[:i] in index), 0)
-        if not shortest:
-            return None
-        endings = self.endings(letters, shortest)
-        alone = index.get(letters)
-        best = None if affixed or alone is None else self._alone[kinds[alone]]
-        length, at = len(letters), 0
-        state = Grammar.END
-        transitions, costs = endings.transitions, endings.costs
-        nearest = max(1, length - self._longest)
-        for distance in range(len(transitions), nearest - 1, -1):
-            transition = transitions[distance - 1]
-            if not transition.endings:
+        index, kinds, rests = self._index, self._kind, self._rests
+        alone = None if affixed or letters not in index else self._alone[kinds[index[letters]]]
+        least = None if alone is None else alone[0]
+        best: Optional[_Meeting] = None
+        best_size = len(letters)
+        for size in range(1, len(letters)):
+            number = index.get(letters[:size])
+            if number is None:
                 continue
-            root = index.get(letters[:-distance])
-            if root is None:
+            rest = rests.get(letters[size:])
+            if rest is None:
+                rest = self._learn(letters, size)
+            if not rest.endings:
                 continue
-            kind = kinds[root]
-            met = transition.meets.get(kind, _UNMET)
-            if met is _UNMET:
-                met = self._meet(transition, kind, self._kinds[kind])
-            if met is None:
-                continue
-            cost = costs[distance - 1] + met[0]
-            if (
-                best is None
-                or cost < best
+            kind = kinds[number]
+            try:
+                met = rest.met[kind]
+            except KeyError:
+                met = rest.met[kind] = self._meet(rest.endings, rest.cost, kind)
+            if met is not None and (
+                least is None
+                or met.cost < least
                 or (
-                    cost == best
-                    and at
-                    and self._before(letters, endings, (distance, met[1]), (at, state))
+                    met.cost == least
+                    and best is not None
+                    and self._before(letters, (met, size), (best, best_size))
                 )
             ):
-                best, at, state = cost, distance, met[1]
-        if best is None:
+                least, best, best_size = met.cost, met, size
+        if best is not None:
+            arcs = self._follow(letters, best_size, best)
+            first = self._root_first[index[letters[:best_size]]]
+            return Path(best.cost, best_size, first + best.place, best.state, arcs)
+        if alone is None:
             return None
-        root_letters = letters[: length - at]
-        first = Step(root_letters, self._roots.arc(root_letters, state), state)
-        return Path(best, [first, *self._follow(endings, at, state)])
+        cost, place = alone
+        return Path(cost, best_size, self._root_first[index[letters]] + place, Grammar.END, ())
 
-    def open(self, letters: str, root_cost: float, letter_cost: float) -> Optional[Path]:
+    def open(self, letters: str) -> Optional[Path]:
         """The path from an unknown root of at least one letter to a listed ending, None if none.
 
-        An unknown root costs `root_cost` and `letter_cost` for each letter, besides what
+        An unknown root costs `UNKNOWN_ROOT_COST` and `UNKNOWN_LETTER_COST` for each letter, besides what
         `Grammar.open_targets` says. A word that is nothing but an unknown root is no such path.
         """
-        base, each = units(root_cost), units(letter_cost)
-        endings = self.endings(letters)
-        best: Optional[int] = None
-        length, at, state = len(letters), 0, Grammar.END
-        for distance in range(len(endings.transitions), 0, -1):
-            transition = endings.transitions[distance - 1]
+        base, each = units(UNKNOWN_ROOT_COST), units(UNKNOWN_LETTER_COST)
+        best: Optional[_Meeting] = None
+        best_size = 0
+        walked = self._walk(letters, 1)
+        for size in range(len(letters) - len(walked), len(letters)):
+            transition, cost = walked[len(letters) - size - 1]
             if not transition.endings:
                 continue
-            kind = self._seed(letters[:-distance])
-            met = transition.meets.get(kind, _UNMET)
-            if met is _UNMET:
-                met = self._meet(transition, kind, self._kinds[kind])
-            if met is None:
-                continue
-            cost = base + each * (length - distance) + endings.costs[distance - 1] + met[0]
-            if (
+            kind = self._seed(letters[:size])
+            met = self._meet(transition.endings, base + each * size + cost, kind)
+            if met is not None and (
                 best is None
-                or cost < best
-                or (
-                    cost == best and self._before(letters, endings, (distance, met[1]), (at, state))
-                )
+                or met.cost < best.cost
+                or (met.cost == best.cost and self._before(letters, (met, size), (best, best_size)))
             ):
-                best, at, state = cost, distance, met[1]
+                best, best_size = met, size
         if best is None:
             return None
-        first = Step(letters[: length - at], None, state)
-        return Path(best, [first, *self._follow(endings, at, state)])
+        arcs = self._follow(letters, best_size, best)
+        return Path(best.cost, best_size, -1, best.state, arcs)
+
+    def steps(self, letters: str, path: Path) -> list[Step]:
+        """The pieces of a path of a letter string."""
+        root = letters[: path.size]
+        arc = None if path.root < 0 else self._grammar.roots.arc(root, path.state)
+        found = [Step(root, arc, path.state)]
+        for number in path.arcs:
+            arc = self._grammar.arcs[self._arc_source[number]][self._arc_place[number]]
+            found.append(Step(arc.letters, arc, arc.target))
+        return found
 
     def states(self, letters: str) -> list[list[int]]:
         """The states that listed roots and affixes reach, by position from 0 to the last letter."""
@@ -244,104 +275,110 @@ class Search:
             self._kinds.append(tuple((target, units(weight)) for target, weight in targets))
         return kind
 
-    def _meet(
-        self, transition: _Transition, kind: int, targets: Sequence[tuple[int, int]]
-    ) -> Optional[tuple[int, int]]:
-        best: Optional[tuple[int, int, int]] = None
-        for target, weight in targets:
-            ending = transition.endings.get(target)
+    def _meet(self, endings: dict[int, _Ending], cost: int, kind: int) -> Optional[_Meeting]:
+        best: Optional[tuple[int, int, int, int]] = None
+        for place, (target, weight) in enumerate(self._kinds[kind]):
+            ending = endings.get(target)
             if ending is not None:
-                candidate = (weight + ending[0], ending[1], target)
-                if best is None or candidate[:2] < best[:2]:
+                candidate = (weight + ending[0], ending[1], place, target)
+                if best is None or candidate < best:
                     best = candidate
-        found = transition.meets[kind] = None if best is None else (best[0], best[2])
+        return None if best is None else _Meeting(best[0] + cost, best[2], best[3])
+
+    def _walk(self, letters: str, size: int) -> list[tuple[_Transition, int]]:
+        """Transitions and what must be added to their costs: of the last letter, the last two, and so on,
+        as long as pieces live and at least `size` letters are left."""
+        found: list[tuple[_Transition, int]] = []
+        paths: Optional[_Paths] = self._last
+        cost = 0
+        for letter in letters[size:][::-1]:
+            if paths is None:
+                break
+            transition = paths.next.get(letter) or self._work_out(paths, letter)
+            cost += transition.cost
+            found.append((transition, cost))
+            paths = transition.paths
         return found
 
-    def _follow(self, endings: Endings, distance: int, state: int) -> list[Step]:
-        """The pieces from a state, so many letters before the end, to the end."""
-        found: list[Step] = []
-        while distance:
-            arc = endings.transitions[distance - 1].endings[state][2]
-            assert arc is not None
-            found.append(Step(arc.letters, arc, arc.target))
-            distance -= len(arc.letters)
-            state = arc.target
-        return found
+    def _learn(self, letters: str, size: int) -> _Rest:
+        """The endings after `size` letters; those after more are kept too where a root ends."""
+        if len(self._rests) >= MOST_KEPT:
+            self._forget()
+        walked = self._walk(letters, size)
+        rests, length = self._rests, len(letters)
+        rest = _NOTHING
+        for place in range(length - 1, size - 1, -1):
+            if letters[:place] in self._index:
+                distance = length - place
+                rest = _NOTHING
+                if distance <= len(walked):
+                    transition, cost = walked[distance - 1]
+                    rest = _Rest(transition.endings, cost)
+                rests[letters[place:]] = rest
+        return rest
+
+    def _follow(self, letters: str, size: int, met: _Meeting) -> tuple[int, ...]:
+        """The pieces of a meeting after so many letters."""
+        if met.arcs is None:
+            walked = self._walk(letters, size)
+            found: list[int] = []
+            state = met.state
+            distance = len(letters) - size
+            while distance:
+                arc = walked[distance - 1][0].endings[state][2]
+                found.append(arc)
+                distance -= self._arc_size[arc]
+                state = self._arc_target[arc]
+            met.arcs = tuple(found)
+        return met.arcs
 
     def _before(
-        self, letters: str, endings: Endings, ours: tuple[int, int], theirs: tuple[int, int]
+        self, letters: str, ours: tuple[_Meeting, int], theirs: tuple[_Meeting, int]
     ) -> bool:
-        """Whether the first of two endings has longer pieces, from the last one on."""
+        """Whether the first of two meetings has longer pieces, from the last one on."""
         lengths = [
-            [len(step.letters) for step in reversed(self._follow(endings, *ending))]
-            + [len(letters) - ending[0]]
-            for ending in (ours, theirs)
+            [self._arc_size[arc] for arc in reversed(self._follow(letters, size, met))] + [size]
+            for met, size in (ours, theirs)
         ]
         return lengths[0] > lengths[1]
 
-    def _trie(self, state: int) -> _Node:
-        """The pieces other than roots that lead to a state, last letter first."""
-        root = self._tries[state]
-        if root is None:
-            if self._incoming is None:
-                self._incoming = [[] for _ in self._grammar.states]
-                for source, arcs in enumerate(self._grammar.arcs):
-                    if source != Grammar.START:
-                        for place, arc in enumerate(arcs):
-                            self._incoming[arc.target].append((source, place, arc))
-            root = self._tries[state] = self._node()
-            for source, place, arc in self._incoming[state]:
-                node = root
-                for letter in reversed(arc.letters):
-                    below = node.children.get(letter)
-                    if below is None:
-                        below = node.children[letter] = self._node()
-                    node = below
-                node.arcs.append((source, units(arc.weight), place, arc))
-        return root
-
-    def _node(self) -> _Node:
-        self._nodes += 1
-        return _Node(self._nodes)
-
     def _work_out(self, paths: _Paths, letter: str) -> _Transition:
-        if self._kept >= MOST_TRANSITIONS:
+        if self._kept >= MOST_KEPT:
             self._forget()
-        live: list[tuple[_Node, int, int]] = []
-        found: dict[int, tuple[int, int, int, Arc]] = {}
+        code = self._codes[letter]
+        live: list[tuple[int, int, int]] = []
+        found: dict[int, tuple[int, int, int, int]] = {}
         for node, so_far, rank in paths.live:
-            below = node.children.get(letter)
-            if below is None:
+            below = self._child[node * self._width + code]
+            if not below:
                 continue
-            if below.children:
+            if self._inner[below]:
                 live.append((below, so_far, 2 * rank))
-            for source, weight, place, arc in below.arcs:
-                total = so_far + weight
+            for arc in range(self._arc_first[below], self._arc_first[below + 1]):
+                source = self._arc_source[arc]
+                candidate = (so_far + self._arc_cost[arc], rank, self._arc_place[arc], arc)
                 known = found.get(source)
-                if known is None or (total, rank, place) < known[:3]:
-                    found[source] = (total, rank, place, arc)
+                if known is None or candidate < known:
+                    found[source] = candidate
         for source, (total, rank, _, _) in found.items():
-            trie = self._trie(source)
-            if trie.children:
-                live.append((trie, total, 2 * rank + 1))
-        least = min((entry[1] for entry in live), default=0)
-        endings: dict[int, _Ending] = {
+            begin = self._begin[source]
+            if self._inner[begin]:
+                live.append((begin, total, 2 * rank + 1))
+        least = min([total for _, total, _ in live], default=0)
+        endings = {
             source: (total - least, rank, arc) for source, (total, rank, _, arc) in found.items()
         }
         onward: Optional[_Paths] = None
         if live:
             ranks = {rank: place for place, rank in enumerate(sorted({r for _, _, r in live}))}
-            ordered = sorted((node.number, total - least, ranks[rank], node) for node, total, rank in live)  # fmt: skip
-            key = tuple((number, total, rank) for number, total, rank, _ in ordered)
-            known_paths = self._interned.get(key)
-            if known_paths is None:
-                known_paths = self._interned[key] = _Paths(
-                    tuple((node, total, rank) for _, total, rank, node in ordered)
-                )
-            onward = known_paths
+            key = tuple(sorted([(node, total - least, ranks[rank]) for node, total, rank in live]))
+            onward = self._interned.get(key)
+            if onward is None:
+                onward = self._interned[key] = _Paths(key)
         transition = paths.next[letter] = _Transition(onward, least, endings)
         self._kept += 1
         return transition
 
 
-_UNMET: tuple[int, int] = (-1, -1)
+#: Where no piece lives.
+_NOTHING = _Rest({}, 0)

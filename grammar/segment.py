@@ -16,43 +16,24 @@ so the same lists always give the same answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Optional
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property, lru_cache, partial
+from itertools import islice
+from typing import NamedTuple, Optional
+
+import numpy as np
 
 from uyir.errors import ScriptError
-from uyir.grammar.join import MARK
-from uyir.grammar.morphotactics import (
-    UNKNOWN_LETTER_COST,
-    Entry,
-    Grammar,
-    load_grammar,
-    marked_form,
-    unknown_pieces,
-)
-from uyir.grammar.roots import Arc
+from uyir.grammar.batch import BatchSearch
+from uyir.grammar.cut import cheapest_cut
+from uyir.grammar.morphotactics import Entry, Grammar, load_grammar, marked_form, unknown_pieces
+from uyir.grammar.pieces import Subword, Subwords
 from uyir.grammar.script import compose, decompose, letters_of
-from uyir.grammar.search import UNITS, Path, Search, Step, units
-
-#: What an unknown root costs to begin with; only orders open analyses, closed ones come first.
-UNKNOWN_ROOT_COST = 20.0
-#: What a whole word without a known ending costs more.
-UNKNOWN_WORD_COST = 4.0
+from uyir.grammar.search import Search
+from uyir.grammar.tables import UNITS
 
 
-@dataclass(frozen=True)
-class Subword:
-    """One piece of a word: spelling without and with marks, category of its root, gloss."""
-
-    form: str
-    marked: str
-    category: str
-    gloss: str
-
-
-@dataclass(frozen=True)
-class Segmentation:
+class Segmentation(NamedTuple):
     """A word's subwords; `closed` says whether the grammar without unknown roots accepts it."""
 
     word: str
@@ -70,29 +51,10 @@ class Segmentation:
         return self.subwords[0].category
 
 
-def cheapest_cut(
-    letters: str, costs: Mapping[str, float], single: float = float("inf"), longest: int = 0
-) -> list[str]:
-    """A letter string cut into pieces of least total cost.
-
-    `single` is what a letter costs that has no cost of its own; infinite, it is cut off only where
-    nothing else is possible. `longest`: the length of the longest piece, where the caller knows it.
-    """
-    longest = longest or max(map(len, costs), default=1)
-    best: list[tuple[float, int]] = [(0.0, 0)]
-    for end in range(1, len(letters) + 1):
-        choice = (best[end - 1][0] + single, end - 1)
-        for begin in range(max(0, end - longest), end):
-            cost = costs.get(letters[begin:end])
-            if cost is not None and best[begin][0] + cost < choice[0]:
-                choice = (best[begin][0] + cost, begin)
-        best.append(choice)
-    parts, end = [], len(letters)
-    while end:
-        begin = best[end][1]
-        parts.append(letters[begin:end])
-        end = begin
-    return parts[::-1]
+#: So many words at least are searched in step; for fewer it is faster word by word.
+FEW = 48
+#: So many words at most are searched in step: memory stays bounded, and little is gained by more.
+AT_ONCE = 20_000
 
 
 class Segmenter:
@@ -101,12 +63,18 @@ class Segmenter:
     def __init__(self, grammar: Grammar) -> None:
         self.grammar = grammar
         self.language = grammar.language
-        self._search = Search(grammar)
-        self._unknown = unknown_pieces(grammar)
-        self._longest = max(map(len, self._unknown))
-        #: Every subword is made once: by arc and whether it opens the word, or by unknown letters.
-        self._known: dict[tuple[Arc, bool], Subword] = {}
-        self._unlisted: dict[tuple[str, bool, bool], Subword] = {}
+        self._costs = unknown_pieces(grammar)
+        self._longest = max(map(len, self._costs))
+        self._numbers = {piece: number for number, piece in enumerate(self._costs)}
+        self._subwords = Subwords(grammar, list(self._costs))
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.grammar)
+
+    @cached_property
+    def _batch(self) -> BatchSearch:
+        return BatchSearch(self.grammar)
 
     def segment(self, word: str) -> Segmentation:
         """Cut a word of this language's script; raises `ScriptError` for anything else."""
@@ -114,23 +82,59 @@ class Segmenter:
         if letters is None:
             decompose(word, self.language)  # says which character is at fault
             raise ScriptError(f"{word!r} is not a well-formed word of {self.language!r}")
-        path, closed = self._best(letters)
-        subwords: list[Subword] = []
-        for letters, arc, target in path.steps:
-            if arc is None:
-                subwords += self._split(letters, target == Grammar.END)
-            else:
-                key = (arc, not subwords)
-                subword = self._known.get(key)
-                if subword is None:
-                    subword = self._known[key] = self._subword(*key)
-                subwords.append(subword)
-        return Segmentation(word, tuple(subwords), closed, path.cost / UNITS)
+        path = self._search.best(letters)
+        subwords = self._subwords
+        if path.root >= 0:
+            numbers = (subwords.roots + path.root, *path.arcs)
+            made = tuple([subwords[number] for number in numbers])
+        else:
+            unknown = self._unknown(letters[: path.size], not path.arcs)
+            made = (*unknown, *[subwords[number] for number in path.arcs])
+        return Segmentation(word, made, path.root >= 0, path.cost / UNITS)
 
-    def segment_all(self, words: Sequence[str]) -> list[Segmentation]:
-        """Segment many words, each distinct one once."""
-        found = {word: self.segment(word) for word in dict.fromkeys(words)}
-        return [found[word] for word in words]
+    def segment_all(self, words: Iterable[str]) -> list[Segmentation]:
+        """Segment many words, each distinct one once: much faster than one by one.
+
+        Raises `ScriptError`, as `segment` does, for the first that is not a word of this language's script.
+        """
+        words = list(words)
+        known = self.segment_known(words)
+        return [known[word] or self.segment(word) for word in words]
+
+    def segment_each(self, words: Iterable[str]) -> Iterator[Segmentation]:
+        """`segment_all` for any number of words: they come `AT_ONCE` at a time, in their order."""
+        waiting = iter(words)
+        while some := list(islice(waiting, AT_ONCE)):
+            yield from self.segment_all(some)
+
+    def segment_known(self, words: Iterable[str]) -> dict[str, Optional[Segmentation]]:
+        """Each distinct word with its segmentation, None for what is not a word of this language's script."""
+        found: dict[str, Optional[Segmentation]] = dict.fromkeys(words)
+        distinct = list(found)
+        for begin in range(0, len(distinct), AT_ONCE):
+            some = distinct[begin : begin + AT_ONCE]
+            if len(some) >= FEW:
+                found.update(zip(some, self._in_step(some)))
+            else:
+                found.update(zip(some, map(self._if_word, some)))
+        return found
+
+    def _if_word(self, word: str) -> Optional[Segmentation]:
+        return None if letters_of(word, self.language) is None else self.segment(word)
+
+    def _in_step(self, words: Sequence[str]) -> list[Optional[Segmentation]]:
+        batch = self._batch.search(words)
+        subwords = self._subwords.of(batch.pieces)
+        ends = batch.ends.tolist()
+        cut = map(subwords.__getitem__, map(slice, [0, *ends], ends))
+        # The constructor itself would take as long as all the rest here.
+        make = partial(tuple.__new__, Segmentation)
+        found: list[Optional[Segmentation]] = list(
+            map(make, zip(words, cut, batch.closed.tolist(), batch.costs.tolist()))
+        )
+        for number in np.flatnonzero(np.diff(batch.ends, prepend=0) == 0).tolist():
+            found[number] = self._if_word(words[number])
+        return found
 
     def accepts(self, word: str) -> bool:
         """Whether the closed grammar (no unknown root) accepts a well-formed word."""
@@ -146,7 +150,7 @@ class Segmenter:
 
     def path(self, word: str) -> list[tuple[str, Optional[Entry], str]]:
         """The cheapest path of a word: (piece, list entry or None, state it leads to)."""
-        path, _ = self._best(decompose(word, self.language))
+        letters = decompose(word, self.language)
         entries = self.grammar.entries
         return [
             (
@@ -154,7 +158,7 @@ class Segmenter:
                 None if step.arc is None else entries[step.arc.entry],
                 self.grammar.state_label(step.target),
             )
-            for step in path.steps
+            for step in self._search.steps(letters, self._search.best(letters))
         ]
 
     def derivation(self, letters: str) -> Optional[list[str]]:
@@ -166,9 +170,10 @@ class Segmenter:
         if path is None:
             return None
         entries = self.grammar.entries
-        if any(s.arc is not None and entries[s.arc.entry].kind == "prefix" for s in path.steps[1:]):
+        steps = self._search.steps(letters, path)
+        if any(s.arc is not None and entries[s.arc.entry].kind == "prefix" for s in steps[1:]):
             return None
-        return [compose(step.letters, self.language) for step in path.steps]
+        return [compose(step.letters, self.language) for step in steps]
 
     def pieces(self) -> Iterator[str]:
         """Every marked subword that the segmenter can emit, each once."""
@@ -177,7 +182,7 @@ class Segmenter:
             for arc in arcs:
                 opens, closes = source == Grammar.START, arc.target == Grammar.END
                 seen.add(marked_form(arc.letters, self.language, opens, closes))
-        for letters in self._unknown:
+        for letters in self._costs:
             for opens in (True, False):
                 for closes in (True, False):
                     seen.add(marked_form(letters, self.language, opens, closes))
@@ -185,43 +190,19 @@ class Segmenter:
 
     def split_unknown(self, letters: str) -> list[str]:
         """An unknown root's letter string cut into chunks and single letters, at least cost."""
-        return cheapest_cut(letters, self._unknown, longest=self._longest)
+        return cheapest_cut(letters, self._costs, longest=self._longest)
 
-    def _best(self, letters: str) -> tuple[Path, bool]:
-        """The cheapest path of a letter string, and whether it is one of the closed grammar."""
-        path = self._search.closed(letters)
-        if path is not None:
-            return path, True
-        path = self._search.open(letters, UNKNOWN_ROOT_COST, UNKNOWN_LETTER_COST)
-        whole = UNKNOWN_ROOT_COST + UNKNOWN_LETTER_COST * len(letters)
-        costs = [units(whole + UNKNOWN_WORD_COST)] + [
-            units(whole + weight)
-            for target, weight in self.grammar.open_targets(letters)
-            if target == Grammar.END
-        ]
-        if path is None or min(costs) < path.cost:
-            path = Path(min(costs), [Step(letters, None, Grammar.END)])
-        return path, False
-
-    def _split(self, letters: str, closes: bool) -> Iterator[Subword]:
+    def _unknown(self, letters: str, closes: bool) -> Iterator[Subword]:
         parts = self.split_unknown(letters)
+        if any(part not in self._numbers for part in parts):
+            # Well formed, but of no pieces that could stand by themselves (a doubled nukta): left whole.
+            marked = marked_form(letters, self.language, True, closes)
+            yield Subword(compose(letters, self.language), marked, "other", "")
+            return
         last = len(parts) - 1
         for place, part in enumerate(parts):
-            key = (part, place == 0, closes and place == last)
-            subword = self._unlisted.get(key)
-            if subword is None:
-                form, marked = (
-                    compose(part, self.language),
-                    marked_form(key[0], self.language, *key[1:]),
-                )
-                subword = self._unlisted[key] = Subword(form, marked, "other", "")
-            yield subword
-
-    def _subword(self, arc: Arc, opens: bool) -> Subword:
-        entry = self.grammar.entries[arc.entry]
-        form = compose(arc.letters, self.language)
-        marked = ("" if opens else MARK) + form + ("" if arc.target == Grammar.END else MARK)
-        return Subword(form, marked, entry.category, entry.gloss)
+            marks = 2 * (place == 0) + (closes and place == last)
+            yield self._subwords[self._subwords.unknown + 4 * self._numbers[part] + marks]
 
 
 @lru_cache(maxsize=4)

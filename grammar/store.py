@@ -13,10 +13,11 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, Optional, Union, overload
+from typing import Any, Optional, TypeVar, Union, overload
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -32,10 +33,21 @@ from uyir.grammar.morphotactics import (
     compile_grammar,
 )
 from uyir.grammar.roots import Arc, Roots
+from uyir.grammar.tables import Tables, array_names, tables_of
 
 #: How many expanded grammars are kept (some 10 MB each).
 MOST_FILES = 6
-_CODE = ("lists.py", "morphotactics.py", "roots.py", "script.py", "store.py")
+_CODE = (
+    "letters.py",
+    "lists.py",
+    "morphotactics.py",
+    "roots.py",
+    "script.py",
+    "store.py",
+    "tables.py",
+)
+#: What the names of the arrays of `Tables` begin with in a file.
+_TABLES = "tables."
 
 
 def cache_folder() -> Path:
@@ -79,44 +91,91 @@ def _key(language: str, without: frozenset[str], data: Path) -> str:
 # --- what a file holds ---------------------------------------------------------------------------
 
 
-class _Entries(Sequence[Entry]):
-    """List lines, each made into an `Entry` when it is asked for."""
+_T = TypeVar("_T")
 
-    def __init__(self, lines: list[str], data: Path) -> None:
-        self._lines: list[Union[str, Entry]] = list(lines)
-        self._data = data
-        self._paths: dict[str, Path] = {}
+
+class _Made(Sequence[_T]):
+    """A sequence whose elements are made when they are asked for."""
+
+    def __init__(self, size: int, make: Callable[[int], _T]) -> None:
+        self._size = size
+        self._make = make
 
     def __len__(self) -> int:
-        return len(self._lines)
+        return self._size
 
     @overload
-    def __getitem__(self, place: int) -> Entry: ...
+    def __getitem__(self, place: int) -> _T: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Entry]: ...
-    def __getitem__(self, place: Union[int, slice]) -> Union[Entry, Sequence[Entry]]:
+    def __getitem__(self, place: slice) -> Sequence[_T]: ...
+    def __getitem__(self, place: Union[int, slice]) -> Union[_T, Sequence[_T]]:
         if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        known = self._lines[place]
-        if isinstance(known, str):
-            cells = known.split("\t")
-            path = self._paths.get(cells[9])
-            if path is None:
-                path = self._paths[cells[9]] = self._data / cells[9]
-            known = self._lines[place] = Entry(
-                cells[0],
-                cells[1],
-                cells[2],
-                cells[3],
-                tuple(cells[4].split()),
-                tuple(cells[5].split()),
-                cells[6],
-                tuple([(n, v) for n, _, v in (f.partition("=") for f in cells[7].split())]),
-                float(cells[8]),
-                path,
-                int(cells[10]),
-            )
-        return known
+            return [self[i] for i in range(*place.indices(self._size))]
+        if not -self._size <= place < self._size:
+            raise IndexError(place)
+        return self._make(place % self._size)
+
+
+class _Lines(Sequence[str]):
+    """The lines of a text, divided when one is asked for."""
+
+    def __init__(self, text: Any, size: int) -> None:
+        self._text = text
+        self._size = size
+
+    @cached_property
+    def _lines(self) -> list[str]:
+        return bytes(self._text).decode().split("\n")
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._lines if self._size else ())
+
+    @overload
+    def __getitem__(self, place: int) -> str: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[str]: ...
+    def __getitem__(self, place: Union[int, slice]) -> Union[str, Sequence[str]]:
+        return self._lines[place]
+
+
+class _Kept(Grammar):
+    """A grammar from a file; its entries are lines until they are asked for."""
+
+    lines: Sequence[str]
+
+    def labels(self, entry: int) -> tuple[str, str]:
+        cells = self.lines[entry].split("\t", 7)
+        return cells[2], cells[6]
+
+
+def _entries(lines: Sequence[str], data: Path) -> Sequence[Entry]:
+    """List lines, each an `Entry` made once."""
+    paths: dict[str, Path] = {}
+
+    @cache
+    def entry(number: int) -> Entry:
+        cells = lines[number].split("\t")
+        path = paths.get(cells[9])
+        if path is None:
+            path = paths[cells[9]] = data / cells[9]
+        return Entry(
+            cells[0],
+            cells[1],
+            cells[2],
+            cells[3],
+            tuple(cells[4].split()),
+            tuple(cells[5].split()),
+            cells[6],
+            tuple([(n, v) for n, _, v in (f.partition("=") for f in cells[7].split())]),
+            float(cells[8]),
+            path,
+            int(cells[10]),
+        )
+
+    return _Made(len(lines), entry)
 
 
 def _entry_line(entry: Entry, data: Path) -> str:
@@ -137,59 +196,29 @@ def _entry_line(entry: Entry, data: Path) -> str:
     )
 
 
-class _Arcs(Sequence[Sequence[Arc]]):
-    """The arcs that leave each state, made when they are asked for."""
+def _arcs(roots: Roots, letters: Sequence[str], arrays: dict[str, Any]) -> Sequence[Sequence[Arc]]:
+    """The arcs that leave each state."""
+    first = [*arrays["arc_first"].tolist(), len(letters)]
+    targets, weights, entries = (
+        memoryview(arrays[name]) for name in ("arc_target", "arc_weight", "arc_entry")
+    )
 
-    def __init__(self, roots: Roots, letters: list[str], arrays: dict[str, Any]) -> None:
-        self._roots = roots
-        self._letters = letters
-        self._first = arrays["arc_first"].tolist()
-        self._targets = arrays["arc_target"].tolist()
-        self._weights = arrays["arc_weight"].tolist()
-        self._entries = arrays["arc_entry"].tolist()
-        self._made: dict[int, list[Arc]] = {}
-
-    def __len__(self) -> int:
-        return len(self._first)
-
-    @overload
-    def __getitem__(self, place: int) -> Sequence[Arc]: ...
-    @overload
-    def __getitem__(self, place: slice) -> Sequence[Sequence[Arc]]: ...
-    def __getitem__(
-        self, place: Union[int, slice]
-    ) -> Union[Sequence[Arc], Sequence[Sequence[Arc]]]:
-        if isinstance(place, slice):
-            return [self[i] for i in range(*place.indices(len(self)))]
-        if place < 0:
-            place += len(self)
-        known = self._made.get(place)
-        if known is None:
-            known = self._made[place] = list(self._leaving(place))
-        return known
-
-    def _leaving(self, state: int) -> Iterator[Arc]:
+    def leaving(state: int) -> Sequence[Arc]:
         if state == Grammar.START:
-            yield from self._roots.arcs()
-            return
-        first = self._first[state]
-        end = self._first[state + 1] if state + 1 < len(self) else len(self._letters)
-        yield from map(
-            Arc,
-            self._letters[first:end],
-            self._targets[first:end],
-            self._weights[first:end],
-            self._entries[first:end],
-        )
+            return list(roots.arcs())
+        begin = first[state]
+
+        def arc(place: int) -> Arc:
+            number = begin + place
+            return Arc(letters[number], targets[number], weights[number], entries[number])
+
+        return _Made(first[state + 1] - begin, arc)
+
+    return _Made(len(first) - 1, cache(leaving))
 
 
-def _text(lines: Sequence[str]) -> Any:
+def _text(lines: Iterable[str]) -> Any:
     return np.frombuffer("\n".join(lines).encode(), dtype=np.uint8)
-
-
-def _lines(array: Any) -> list[str]:
-    text = bytes(array).decode()
-    return text.split("\n") if text else []
 
 
 def _digest(arrays: dict[str, Any]) -> str:
@@ -221,14 +250,13 @@ def _write(grammar: Grammar, path: Path, key: str, data: Path) -> None:
         ],
         "open": [[r.state, r.pattern.pattern, r.weight, r.min_letters] for r in grammar.open_rows],
         "chunks": grammar.chunks,
+        "entries": len(grammar.entries),
         "unused": [numbers[id(entry)] for entry in grammar.unused],
     }
     arrays = {
         "facts": _text([json.dumps(facts, ensure_ascii=False)]),
         "entries": _text([_entry_line(entry, data) for entry in grammar.entries]),
-        "root_letters": _text(list(roots.index)),
-        "root_kind": np.asarray(roots.kind, dtype=np.int32),
-        "root_first": np.asarray(roots.first, dtype=np.int32),
+        "root_letters": _text(roots.letters),
         "root_entry": np.asarray(roots.entries, dtype=np.int32),
         "kind_size": np.asarray([len(kind) for kind in roots.targets], dtype=np.int32),
         "kind_target": np.asarray([t for kind in roots.targets for t, _ in kind], dtype=np.int32),
@@ -238,6 +266,7 @@ def _write(grammar: Grammar, path: Path, key: str, data: Path) -> None:
         "arc_target": np.asarray([arc.target for arc in flat], dtype=np.int32),
         "arc_weight": np.asarray([arc.weight for arc in flat], dtype=np.float64),
         "arc_entry": np.asarray([arc.entry for arc in flat], dtype=np.int32),
+        **{_TABLES + name: array for name, array in tables_of(grammar).arrays().items()},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.stem, suffix=".part")
@@ -271,18 +300,21 @@ def _read(path: Path, key: str, data: Path) -> Optional[Grammar]:
     if told.get("key") != key or told.get("content") != _digest(arrays):
         return None
     facts = json.loads(bytes(arrays["facts"]).decode())
+    tables = Tables.from_arrays(
+        facts["language"], {name: arrays[_TABLES + name] for name in array_names()}
+    )
     ends = np.cumsum(arrays["kind_size"]).tolist()
     pairs = list(zip(arrays["kind_target"].tolist(), arrays["kind_weight"].tolist()))
-    letters = _lines(arrays["root_letters"])
     roots = Roots(
-        dict(zip(letters, range(len(letters)))),
-        arrays["root_kind"].tolist(),
-        arrays["root_first"].tolist(),
-        arrays["root_entry"],
+        _Lines(arrays["root_letters"], len(tables.root_kind)),
+        memoryview(tables.root_kind),
+        memoryview(tables.root_first),
+        memoryview(arrays["root_entry"]),
         [tuple(pairs[begin:end]) for begin, end in zip([0, *ends], ends)],
     )
-    entries = _Entries(_lines(arrays["entries"]), data)
-    grammar = Grammar(
+    lines = _Lines(arrays["entries"], facts["entries"])
+    entries = _entries(lines, data)
+    grammar = _Kept(
         facts["language"],
         entries,
         [
@@ -290,10 +322,12 @@ def _read(path: Path, key: str, data: Path) -> Optional[Grammar]:
             for name, left, right, left_out, right_out, at in facts["seams"]
         ],
         [State(name, tuple(rules), rule) for name, rules, rule in facts["states"]],
-        _Arcs(roots, _lines(arrays["arc_letters"]), arrays),
+        _arcs(roots, _Lines(arrays["arc_letters"], len(arrays["arc_target"])), arrays),
         [OpenRow(state, re.compile(p), weight, least) for state, p, weight, least in facts["open"]],
         facts["chunks"],
         [entries[number] for number in facts["unused"]],
     )
+    grammar.lines = lines
     grammar.__dict__["_roots"] = roots
+    grammar.__dict__["_tables"] = tables
     return grammar

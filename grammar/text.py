@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Callable, Union
+from typing import Any, Callable, Union
 
 from uyir.errors import DataError
 from uyir.grammar.script import letters_of, normalise, words_of
@@ -23,20 +23,31 @@ _OPENERS: dict[str, Callable[..., Iterable[bytes]]] = {
 }
 
 
+#: How many bytes of a text are read at once.
+_BLOCK = 1 << 20
+
+
 def read_lines(path: Union[str, Path]) -> Iterator[str]:
     """Lines of a UTF-8 text, plain or .xz, .gz, .bz2; ``-`` is standard input.
 
     A BOM and CRLF are removed. Raises `DataError` with the line for another encoding, a NUL byte, a
     missing file or damaged compression.
     """
+    for block in read_blocks(path):
+        yield from block
+
+
+def read_blocks(path: Union[str, Path]) -> Iterator[list[str]]:
+    """`read_lines` in blocks of what can be had without waiting: some ten thousand lines of a file, single
+    lines of what somebody types. Lines before one that is at fault are given before the error is raised."""
     if str(path) == "-":
-        yield from _decode(sys.stdin.buffer, "<stdin>")
+        yield from _blocks(sys.stdin.buffer, "<stdin>")
         return
     path = Path(path)
     opener = _OPENERS.get(path.suffix, open)
     try:
         with opener(path, "rb") as stream:
-            yield from _decode(stream, str(path))
+            yield from _blocks(stream, str(path))
     except FileNotFoundError:
         raise DataError("no such file", path) from None
     except IsADirectoryError:
@@ -45,16 +56,41 @@ def read_lines(path: Union[str, Path]) -> Iterator[str]:
         raise DataError(f"cannot be read: {error}", path) from None
 
 
-def _decode(stream: Iterable[bytes], name: str) -> Iterator[str]:
-    for number, raw in enumerate(stream, start=1):
-        if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
-            raw = raw[3:]
-        if b"\0" in raw:
-            raise DataError("a NUL byte: not a text file", name, number)
+def _blocks(stream: Any, name: str) -> Iterator[list[str]]:
+    number = 1
+    begun: list[bytes] = []  # of a line whose end has not been read
+    while True:
+        data = stream.read1(_BLOCK)
+        whole, newline, rest = data.rpartition(b"\n")
+        if data and not newline:
+            begun.append(data)
+            continue
+        raw = b"".join([*begun, whole]).split(b"\n") if newline or begun else []
+        begun = [rest] if rest else []
+        block: list[str] = []
         try:
-            yield raw.decode("utf-8").rstrip("\r\n")
-        except UnicodeDecodeError as error:
-            raise DataError(f"not UTF-8: {error}", name, number) from None
+            for line in raw:
+                block.append(_decode(line, name, number))
+                number += 1
+        except DataError:
+            if block:
+                yield block
+            raise
+        if block:
+            yield block
+        if not data:
+            return
+
+
+def _decode(raw: bytes, name: str, number: int) -> str:
+    if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
+        raw = raw[3:]
+    if b"\0" in raw:
+        raise DataError("a NUL byte: not a text file", name, number)
+    try:
+        return raw.decode("utf-8").rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"not UTF-8: {error}", name, number) from None
 
 
 def count_words(paths: Iterable[Union[str, Path]], language: str) -> Counter[str]:

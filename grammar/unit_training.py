@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from uyir.errors import DataError, UyirError
-from uyir.grammar.segment import cheapest_cut
+from uyir.grammar.cut import cheapest_cut
 from uyir.grammar.units import KINDS, Atoms, MergeUnits, Units, make_units
 
 #: How many pieces there are by default (words: the paper's baseline).

@@ -24,10 +24,11 @@ from pathlib import Path
 from typing import Protocol, Union
 
 from uyir.errors import DataError, ScriptError
+from uyir.grammar.cut import cheapest_cut
 from uyir.grammar.join import mark
 from uyir.grammar.morphotactics import Grammar, load_grammar
 from uyir.grammar.script import HIATUS, compose, decompose, load_script
-from uyir.grammar.segment import Segmenter, cheapest_cut
+from uyir.grammar.segment import Segmenter
 from uyir.grammar.text import read_lines, sentences
 
 KINDS = ("word", "bpe", "bpe-extended", "morfessor", "grammar")

@@ -12,7 +12,7 @@ from typing import NamedTuple, Optional
 
 from uyir.errors import DataError
 from uyir.grammar.lists import LANGUAGE_DATA
-from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, letters_of, load_script
+from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, load_script
 from uyir.grammar.segment import Segmentation, Segmenter, Subword
 
 OTHER = "other"
@@ -51,15 +51,14 @@ class Kinds:
 
     def learn(self, words: Iterable[str]) -> None:
         """Look at words before they are asked for."""
-        for word in words:
-            if word in self._categories:
-                continue
-            if letters_of(word, self._language) is None:
+        new = [word for word in words if word not in self._categories]
+        for word, found in self._segmenter.segment_known(new).items():
+            if found is None:
                 digits = any(char.isdigit() for char in word)
                 self._categories[word] = "numbers" if digits else OTHER
-                continue
-            found = self._found[word] = self._segmenter.segment(word)
-            self._categories[word] = _category(found)
+            else:
+                self._found[word] = found
+                self._categories[word] = _category(found)
 
     def category(self, word: str) -> str:
         if word not in self._categories:

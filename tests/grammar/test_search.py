@@ -1,4 +1,4 @@
-"""The remembering search against a plain one, and grammars kept on disk."""
+"""Both searches against plain ones and against each other, and grammars kept on disk."""
 
 from __future__ import annotations
 
@@ -10,12 +10,19 @@ from typing import Optional
 import pytest
 
 import uyir.grammar.search as search_module
-from uyir.grammar.morphotactics import Grammar, compile_grammar, load_grammar
-from uyir.grammar.script import decompose, is_wellformed, letters_of, load_script
+import uyir.grammar.segment as segment_module
+from uyir.errors import ScriptError
+from uyir.grammar.batch import LONGEST
+from uyir.grammar.cut import Cutter, cheapest_cut
+from uyir.grammar.letters import Encoder, Letters
+from uyir.grammar.morphotactics import Grammar, compile_grammar, load_grammar, unknown_pieces
+from uyir.grammar.script import compose, decompose, is_wellformed, letters_of, load_script
 from uyir.grammar.search import Path as FoundPath
-from uyir.grammar.search import Search, units
+from uyir.grammar.search import Search
 from uyir.grammar.segment import Segmenter
 from uyir.grammar.store import cache_folder, kept_grammar
+from uyir.grammar.tables import units
+from uyir.grammar.weights import train
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -44,13 +51,16 @@ def words(language: str) -> Iterator[str]:
                 yield word
 
 
-def checked(grammar: Grammar, letters: str, path: Optional[FoundPath]) -> Optional[int]:
+def checked(
+    grammar: Grammar, search: Search, letters: str, path: Optional[FoundPath]
+) -> Optional[int]:
     """The cost of a path, after a look whether it is one."""
     if path is None:
         return None
-    assert "".join(step.letters for step in path.steps) == letters
+    steps = search.steps(letters, path)
+    assert "".join(step.letters for step in steps) == letters
     state, cost = Grammar.START, 0
-    for step in path.steps:
+    for step in steps:
         assert step.arc is not None
         assert step.arc in grammar.arcs[state]
         assert (step.letters, step.target) == (step.arc.letters, step.arc.target)
@@ -67,7 +77,7 @@ def test_costs_are_those_of_a_plain_search_on_the_toy(toy: Grammar) -> None:
     accepted = 0
     for _ in range(2000):
         letters = "".join(decompose(rng.choice(pieces), "ta") for _ in range(rng.randint(1, 4)))
-        found = checked(toy, letters, search.closed(letters))
+        found = checked(toy, search, letters, search.closed(letters))
         assert found == cheapest_by_trying(toy, letters), letters
         accepted += found is not None
     assert accepted > 100
@@ -80,22 +90,212 @@ def test_costs_are_those_of_a_plain_search_on_golden_words(language: str) -> Non
     sample = random.Random(5).sample(sorted(set(words(language))), 12)
     for word in sample:
         letters = decompose(word, language)
-        assert checked(grammar, letters, search.closed(letters)) == cheapest_by_trying(
-            grammar, letters
-        )
+        found = checked(grammar, search, letters, search.closed(letters))
+        assert found == cheapest_by_trying(grammar, letters)
 
 
 @pytest.mark.parametrize("language", ["ta", "kn"])
 def test_what_is_remembered_changes_nothing(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
     grammar = load_grammar(language)
     every = sorted(set(words(language)))
-    one = [Segmenter(grammar).segment(word) for word in every[:1]]
-    forward = Segmenter(grammar).segment_all(every)
-    backward = Segmenter(grammar).segment_all(every[::-1])[::-1]
-    monkeypatch.setattr(search_module, "MOST_TRANSITIONS", 50)
-    forgetful = Segmenter(grammar).segment_all(every)
-    assert forward == backward == forgetful
-    assert one == forward[:1]
+    one_by_one = Segmenter(grammar)
+    forward = [one_by_one.segment(word) for word in every]
+    other = Segmenter(grammar)
+    backward = [other.segment(word) for word in every[::-1]][::-1]
+    monkeypatch.setattr(search_module, "MOST_KEPT", 50)
+    forgetful = Segmenter(grammar)
+    assert forward == backward == [forgetful.segment(word) for word in every]
+
+
+def awkward(language: str, known: list[str]) -> Iterator[str]:
+    """Words as they come, words damaged, letters in any order, and what is no word."""
+    rng = random.Random(7)
+    yield from known
+    letters = load_script(language).letters
+    for word in known:
+        damaged = list(decompose(word, language))
+        for _ in range(rng.randint(1, 3)):
+            damaged[rng.randrange(len(damaged))] = rng.choice(letters)
+        yield spelt(damaged, language)
+        yield spelt(decompose(word, language) + decompose(rng.choice(known), language), language)
+    for size in (*range(1, 12), 2 * LONGEST // 3, LONGEST - 1, LONGEST, LONGEST + 1, 3 * LONGEST):
+        for _ in range(20):
+            yield spelt(rng.choices(letters, k=size), language)
+    yield from (
+        "",
+        "\n",
+        "கா\nகை",
+        "abc",
+        "\udc80",
+        "ாக",
+        "க்்",
+        "ಾ",
+        "க ",
+        "ಅ್ಯ",
+        "ಆ್ಯಪ್",
+        "பிஎஸ்ஏ",
+        "ஜ಼",
+        "🙂",
+    )
+
+
+def spelt(letters: object, language: str) -> str:
+    try:
+        return compose("".join(letters), language)  # type: ignore[call-overload]
+    except ScriptError:
+        return "".join(letters)  # type: ignore[call-overload]
+
+
+def variants(language: str) -> Iterator[Grammar]:
+    grammar = load_grammar(language)
+    yield grammar
+    yield load_grammar(language, frozenset({"style=colloquial", "script=detached"}))
+    counts = {word: 1 + len(word) % 5 for word in sorted(set(words(language)))[::2]}
+    yield train(grammar, counts, iterations=2).weights.apply(grammar)
+
+
+@pytest.mark.parametrize("language", ["ta", "kn"])
+def test_many_words_are_cut_as_each_one_is(language: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    every = [*dict.fromkeys(awkward(language, sorted(set(words(language)))))]
+    random.Random(2).shuffle(every)
+    for number, grammar in enumerate(variants(language)):
+        segmenter = Segmenter(grammar)
+        known = segmenter.segment_known(every)
+        assert list(known) == every
+        for word, found in known.items():
+            assert (found is None) == (not is_wellformed(word, language)), word
+            assert found is None or found == segmenter.segment(word)
+        cut = [found for found in known.values() if found is not None]
+        assert sum(found.closed for found in cut) > 100
+        assert sum(not found.closed and len(found.subwords) > 1 for found in cut) > 100
+        if not number:
+            monkeypatch.setattr(segment_module, "AT_ONCE", 100)
+            assert Segmenter(grammar).segment_known(every) == known
+            monkeypatch.undo()
+
+
+def test_the_first_word_that_is_none_is_named(toy: Grammar) -> None:
+    segmenter = Segmenter(toy)
+    many = ["மரம்"] * 100 + [f"மரத்தை{c}" for c in "கசடதபற"] * 30 + ["abc", "கா1", "வீடு"]
+    with pytest.raises(ScriptError, match="'abc'"):
+        segmenter.segment_all(many)
+    assert segmenter.segment_all([]) == []
+    twice = segmenter.segment_all(["மரம்", "வீடு", "மரம்"])
+    assert [found.word for found in twice] == ["மரம்", "வீடு", "மரம்"]
+
+
+def every_path(
+    grammar: Grammar, letters: str, state: int = Grammar.START
+) -> Iterator[list[tuple[int, str]]]:
+    """All paths of a letter string to the end, as costs and pieces."""
+    if not letters:
+        if state == Grammar.END:
+            yield []
+        return
+    for arc in grammar.arcs[state]:
+        if letters.startswith(arc.letters):
+            for rest in every_path(grammar, letters[len(arc.letters) :], arc.target):
+                yield [(units(arc.weight), arc.letters), *rest]
+
+
+def test_of_all_paths_the_cheapest_with_the_longest_last_pieces(
+    toy_lists: Callable[[dict[str, str]], Path],
+) -> None:
+    """Pieces of a, b and c of every kind, so that most words have several paths of one cost."""
+    columns = "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\n"
+    rng = random.Random(4)
+    forms = {"".join(rng.choices("அஇஉ", k=rng.randint(1, 4))) for _ in range(40)}
+    names = ["n.one", "n.two", "n.three"]
+
+    def line(form: str, classes: str) -> str:
+        following = " ".join(rng.sample([*names, "#"], 2))
+        return f"{form}\t{classes}\t{following}\tx\t\t{rng.choice(['', '1', '2'])}\n"
+
+    pieces = sorted(forms)
+    tables = {
+        "rules.tsv": "rule\tpattern\treplacement\tnote\n",
+        "sandhi.tsv": "rule\tleft\tright\tleft_out\tright_out\tat\tnote\n",
+        "states.tsv": "state\tincludes\tnote\n",
+        "open.tsv": "state\tpattern\tweight\tmin\tnote\nn.one\t[அஇ]\t0\t1\nn.two\tஇ\t1\t2\n#\tஉ\t2\t1\n",
+        "nouns/stems.tsv": "class\trule\tnext\tfeatures\tnote\n",
+        "nouns/prefix.tsv": columns + "".join(line(form, "") for form in pieces[::2]),
+        "nouns/suffix.tsv": columns
+        + "".join(line(form, " ".join(rng.sample(names, 2))) for form in pieces),
+    }
+    grammar = compile_grammar("ta", data=toy_lists(tables))
+    search = Search(grammar)
+    segmenter = Segmenter(grammar)
+    texts = sorted({"".join(rng.choices("அஇஉ", k=rng.randint(1, 11))) for _ in range(1500)})
+    ties = 0
+    for text, found in zip(texts, segmenter.segment_all([compose(t, "ta") for t in texts])):
+        paths = list(every_path(grammar, text))
+        assert found == segmenter.segment(found.word)
+        assert found.closed == bool(paths)
+        if not paths:
+            continue
+        least = min(sum(cost for cost, _ in path) for path in paths)
+        best = [path for path in paths if sum(cost for cost, _ in path) == least]
+        ties += len({tuple(piece for _, piece in path) for path in best}) > 1
+        wanted = max([len(piece) for _, piece in reversed(path)] for path in best)
+        path = search.closed(text)
+        assert path is not None and path.cost == least
+        assert [len(step.letters) for step in reversed(search.steps(text, path))] == wanted
+    assert ties > 50
+
+
+@pytest.mark.parametrize("language", ["ta", "kn"])
+def test_many_words_are_spelt_as_each_one_is(language: str) -> None:
+    """Every syllable in every neighbourhood, and what is none."""
+    script = load_script(language)
+    vowels = [*(script.spelling(vowel) for vowel in script.vowels)]
+    signs = [*script.signs, script.virama]
+    some = {consonant + sign for consonant in script.consonants for sign in signs}
+    some |= {syllable + mark for syllable in [*some, *vowels] for mark in script.marks} | {*vowels}
+    every = sorted(some)
+    rng = random.Random(3)
+    many = [*every, *("".join(rng.choices(every, k=rng.randint(2, 6))) for _ in range(20_000))]
+    many += ["".join(rng.choices([*every, *script.letters, *signs], k=4)) for _ in range(5000)]
+    letters = [letters_of(word, language) or "" for word in many]
+    encoder, names = Encoder(language), Letters(language).letters
+    codes, starts, sizes = encoder.encode(many)
+    found = [
+        "".join(names[code - 1] for code in codes[begin : begin + size].tolist())
+        for begin, size in zip(starts.tolist(), sizes.tolist())
+    ]
+    assert found == letters
+    pieces = [text[rng.randrange(len(text)) :] for text in letters if text]
+    pieces = [piece for piece in pieces if not piece.startswith(("·", script.nukta or "·"))]
+    assert encoder.spell(pieces) == [compose(piece, language) for piece in pieces]
+    assert sum(map(bool, letters)) > 20_000
+    with pytest.raises(ScriptError):
+        encoder.spell(["x"])
+
+
+@pytest.mark.parametrize("language", ["ta", "kn"])
+def test_many_unknown_roots_are_cut_as_each_one_is(language: str) -> None:
+    costs = unknown_pieces(load_grammar(language))
+    encoder = Encoder(language)
+    many = [
+        word
+        for word in awkward(language, sorted(set(words(language))))
+        if is_wellformed(word, language)
+    ]
+    cutter = Cutter(Letters(language), costs)
+    words_ = encoder.encode(many)
+    counts, owner, pieces = cutter.cut(words_)
+    found: list[list[str]] = [[] for _ in many]
+    for word, piece in zip(owner.tolist(), pieces.tolist()):
+        found[word].append(cutter.pieces[piece])
+    impossible = 0
+    for word, parts, count in zip(many, found, counts.tolist()):
+        wanted = cheapest_cut(decompose(word, language), costs)
+        assert count == len(parts)
+        if count:
+            assert parts == wanted
+        else:
+            impossible += 1
+            assert any(part not in costs for part in wanted)
+    assert impossible < len(many) / 10
 
 
 def test_of_equal_paths_the_one_with_the_longest_last_piece(
