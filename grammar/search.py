@@ -156,6 +156,8 @@ class Search:
         self._last = _Paths(((self._begin[Grammar.END], 0, 0),))
         self._kept = 0
         self._rests: dict[str, _Rest] = {}
+        #: The letters last walked through, and what was found.
+        self._walked: tuple[str, int, list[tuple[_Transition, int]]] = ("", 0, [])
 
     def best(self, letters: str) -> Path:
         """The cheapest path of a letter string, from a listed root if there is one.
@@ -287,8 +289,11 @@ class Search:
 
     def _walk(self, letters: str, size: int) -> list[tuple[_Transition, int]]:
         """Transitions and what must be added to their costs: of the last letter, the last two, and so on,
-        as long as pieces live and at least `size` letters are left."""
-        found: list[tuple[_Transition, int]] = []
+        as long as pieces live and `size` letters are left, or fewer."""
+        known, reached, found = self._walked
+        if known == letters and reached <= size:
+            return found
+        found = []
         paths: Optional[_Paths] = self._last
         cost = 0
         for letter in letters[size:][::-1]:
@@ -298,6 +303,7 @@ class Search:
             cost += transition.cost
             found.append((transition, cost))
             paths = transition.paths
+        self._walked = (letters, size, found)
         return found
 
     def _learn(self, letters: str, size: int) -> _Rest:
