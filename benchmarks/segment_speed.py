@@ -31,12 +31,16 @@ from uyir.grammar.store import kept_grammar
 from uyir.grammar.text import count_words
 
 
-def rate(action: Callable[[], object], words: int) -> float:
+def rate(cut: Callable[[list[str]], object], words: list[str]) -> float:
     gc.collect()
     gc.freeze()
     begin = time.process_time()
-    action()
-    return words / (time.process_time() - begin)
+    cut(words)
+    return len(words) / (time.process_time() - begin)
+
+
+def in_turn(cut: Callable[[str], object]) -> Callable[[list[str]], object]:
+    return lambda words: [cut(word) for word in words]
 
 
 def main() -> int:
@@ -65,16 +69,13 @@ def main() -> int:
         begin = time.process_time()
         listed = Segmenter(kept_grammar(language))
         loads.append(time.process_time() - begin)
-        rates["list"].append(rate(lambda it=listed: it.segment_all(words), len(words)))
+        rates["list"].append(rate(listed.segment_all, words))
         single = Segmenter(kept_grammar(language))
         for name in ("single", "again"):
-            rates[name].append(
-                rate(lambda it=single: [it.segment(word) for word in words], len(words))
-            )
+            rates[name].append(rate(in_turn(single.segment), words))
         # All of the words in all of the rounds, a share in each.
         some = words[number :: arguments.rounds]
-        theirs = rate(lambda of=some: [peer.viterbi_segment(word) for word in of], len(some))
-        rates["morfessor"].append(theirs)
+        rates["morfessor"].append(rate(in_turn(peer.viterbi_segment), some))
     report: dict[str, object] = {"language": language, "words": len(words)}
     for name, ours in rates.items():
         report[name] = round(statistics.median(ours))

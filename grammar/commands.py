@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -80,9 +80,10 @@ def segment(
         known.update(segmenter.segment_known(new))
         out: list[str] = []
         for number, line in enumerate(lines, start=done + 1):
-            found = [known[word] or _not_a_word(segmenter, word, number) for word in line]
-            good = [result for result in found if result is not None]
-            failures += len(found) - len(good)
+            good = [result for result in map(known.__getitem__, line) if result is not None]
+            if len(good) < len(line):
+                failures += len(line) - len(good)
+                _say_what_is_wrong(segmenter, [w for w in line if known[w] is None], number)
             if sentences:
                 out.append(" ".join([marked for result in good for marked in result.marked]))
             else:
@@ -94,11 +95,12 @@ def segment(
         sys.exit(1)
 
 
-def _not_a_word(segmenter: Segmenter, word: str, line: int) -> None:
-    try:
-        segmenter.segment(word)
-    except ScriptError as error:
-        click.echo(f"line {line}: {error}", err=True)
+def _say_what_is_wrong(segmenter: Segmenter, words: Iterable[str], line: int) -> None:
+    for word in words:
+        try:
+            segmenter.segment(word)
+        except ScriptError as error:
+            click.echo(f"line {line}: {error}", err=True)
 
 
 def _as_text(result: Segmentation) -> str:

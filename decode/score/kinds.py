@@ -12,8 +12,9 @@ from typing import NamedTuple, Optional
 
 from uyir.errors import DataError
 from uyir.grammar.lists import LANGUAGE_DATA
+from uyir.grammar.pieces import Subword
 from uyir.grammar.script import HIATUS, compose, decompose, is_wellformed, load_script
-from uyir.grammar.segment import Segmentation, Segmenter, Subword
+from uyir.grammar.segment import Segmentation, Segmenter
 
 OTHER = "other"
 #: Where a substituted word is wrong.
