@@ -32,6 +32,13 @@ from uyir.grammar.script import compose, decompose, letters_of
 from uyir.grammar.search import Search
 from uyir.grammar.tables import UNITS
 
+__all__ = ["Segmentation", "Segmenter", "Subword", "load_segmenter"]
+
+#: So many words at least are searched in step; for fewer it is faster word by word.
+FEW = 48
+#: So many words at most are searched in step: memory stays bounded, and little is gained by more.
+AT_ONCE = 20_000
+
 
 class Segmentation(NamedTuple):
     """A word's subwords; `closed` says whether the grammar without unknown roots accepts it."""
@@ -49,12 +56,6 @@ class Segmentation(NamedTuple):
     def category(self) -> str:
         """Category of the root, `other` for a root that no list has."""
         return self.subwords[0].category
-
-
-#: So many words at least are searched in step; for fewer it is faster word by word.
-FEW = 48
-#: So many words at most are searched in step: memory stays bounded, and little is gained by more.
-AT_ONCE = 20_000
 
 
 class Segmenter:
