@@ -21,8 +21,8 @@ from uyir.asr.corpus import Corpus, Spoken
 from uyir.asr.data import MANIFEST_COLUMNS
 from uyir.asr.files import write_whole
 from uyir.errors import AudioError, DataError, ScriptError
-from uyir.grammar.numbers import NumberGrammar
-from uyir.grammar.script import normalise, script_of
+from uyir.grammar.numbers import read_out
+from uyir.grammar.script import script_of
 from uyir.lexicon.g2p import load_g2p
 
 #: Sounds that are no word, and words that cannot be written in phones.
@@ -68,21 +68,11 @@ def phones_of(text: str, language: str) -> tuple[str, tuple[str, ...]]:
     for number, part in enumerate(_TAG.split(text)):
         if number:
             phones.append(SPOKEN_NOISE)
-        for word in normalise(part, language).split():
-            for piece in _read_out(word, language).split():
-                words.append(piece)
-                phones += _pronounce(piece, language)
+        for word in read_out(part, language):
+            words.append(word)
+            phones += _pronounce(word, language)
     merged = [p for p, before in zip(phones, [None, *phones]) if (p, before) != (SPOKEN_NOISE,) * 2]
     return " ".join(words), tuple(merged)
-
-
-def _read_out(word: str, language: str) -> str:
-    if not any(char.isdigit() for char in word):
-        return word
-    try:
-        return NumberGrammar.load(language).read(word)
-    except (ScriptError, DataError):
-        return word
 
 
 @lru_cache(maxsize=1 << 18)

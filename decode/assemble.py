@@ -41,7 +41,8 @@ class Assembly:
     """How a language's half is made.
 
     ``root_count``: a root of the grammar is in the table if the text has it so often (with
-    ``unseen_roots`` every one is); all its affixes and letters are. The rest is of
+    ``unseen_roots`` every one is); all its affixes and letters are. Without ``with_lm`` the graph has
+    the units and, of kind grammar, their grammar alone. The rest is of
     `uyir.decode.lm.train` and `uyir.decode.graph_build.build_files`.
     """
 
@@ -51,6 +52,7 @@ class Assembly:
     root_count: int = 2
     unseen_roots: bool = False
     vocabulary: bool = False
+    with_lm: bool = True
     graph: dict[str, Any] = field(default_factory=dict)
 
 
@@ -144,7 +146,7 @@ def assemble(
         out / "words.txt",
         tokens,
         out,
-        lm_path=arpa,
+        lm_path=arpa if how.with_lm else None,
         use_grammar=isinstance(units, GrammarUnits),
         limits=Limits(max_memory=8.0),
         say=say,

@@ -37,8 +37,11 @@ Floats = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
 
 FORMAT = "uyir-graph"
-#: Raised whenever a reader of the older files would misread the newer ones.
-FORMAT_VERSION = 1
+#: Raised whenever a reader of the older files would misread the newer ones. 1: arrays as they are;
+#: 2: arrays packed by xz.
+FORMAT_VERSION = 2
+#: Smaller arrays are not worth packing (bytes).
+_LEAST_PACKED = 1024
 
 EPSILON = 0
 BLANK_TOKEN = 0
@@ -842,8 +845,8 @@ class Graph:
 
         The arcs are those of LG, numbered depth first, in bytes: 1 or 2 an ilabel; a bit each that
         says whether there is a word, a weight, a jump (a target other than the next state), and
-        2 or 3 bytes for each that there is. Weights are rounded to a 16-bit fixed point whose step
-        the header gives (at most 1/512 for costs up to 64).
+        4 bytes for each that there is. Weights are rounded to a 16-bit fixed point whose step
+        the header gives (at most 1/128 for costs up to 256). Arrays are packed by xz, to some 2/5.
         """
         import safetensors.numpy
 
@@ -856,6 +859,11 @@ class Graph:
         else:
             arcs = arcs.depth_first()
         tensors, step = _encode(arcs, splices)
+        packed = {
+            name: [values.dtype.str, list(values.shape)]
+            for name, values in tensors.items()
+            if values.nbytes >= _LEAST_PACKED
+        }
         header = {
             "format": FORMAT,
             "version": FORMAT_VERSION,
@@ -868,11 +876,15 @@ class Graph:
             "weight_step": step,
             "splice_keys": sorted({s.key for s in splices}),
             "sha256": _digest(tensors),
+            "packed": packed,
             "meta": self.meta,
         }
         path = Path(path)
+        stored = {
+            name: _packed(values) if name in packed else values for name, values in tensors.items()
+        }
         safetensors.numpy.save_file(
-            tensors, str(path), metadata={FORMAT: json.dumps(header, ensure_ascii=False)}
+            stored, str(path), metadata={FORMAT: json.dumps(header, ensure_ascii=False)}
         )
         return path.stat().st_size
 
@@ -905,10 +917,12 @@ class Graph:
         try:
             header = json.loads(raw)
             version = header["version"]
-            if version != FORMAT_VERSION:
+            if version not in range(1, FORMAT_VERSION + 1):
                 raise GraphError(
-                    f"{path}: graph format {version}; this version of uyir reads {FORMAT_VERSION}"
+                    f"{path}: graph format {version}; this version of uyir reads up to {FORMAT_VERSION}"
                 )
+            for name, (kind, shape) in header.get("packed", {}).items():
+                tensors[name] = _unpacked(tensors[name], kind, shape)
             if _digest(tensors) != header["sha256"]:
                 raise GraphError(f"{path}: damaged: its arrays do not match their checksum")
             arcs, splices = _decode(tensors, header)
@@ -920,7 +934,7 @@ class Graph:
                 splices,
                 meta=dict(header["meta"]),
             )
-        except (KeyError, ValueError, IndexError, TypeError) as error:
+        except (KeyError, ValueError, IndexError, TypeError, EOFError, lzma.LZMAError) as error:
             raise GraphError(f"{path}: damaged: {type(error).__name__}: {error}") from None
         graph.check_tables(tokens, words, name=str(path))
         return graph
@@ -980,7 +994,7 @@ def openfst_bytes(arcs: Arcs) -> bytes:
 # Encoding
 
 #: Weights are multiples of a power of two, the smallest that lets the greatest fit 16 bits.
-_FINEST_STEP = 1.0 / 1024
+_FINEST_STEP = 1.0 / 128
 
 
 def weight_step(greatest: float) -> float:
@@ -1035,20 +1049,17 @@ def _encode(arcs: Arcs, splices: Sequence[Splice]) -> tuple[dict[str, Array], fl
     jump = arcs.target != arcs.source + 1
     far = arcs.target[jump]
     words = arcs.olabel[arcs.olabel != 0]
-    high = bool(len(words)) and int(words.max()) > 0xFFFF
     ending = np.flatnonzero(np.isfinite(arcs.final))
     keys = sorted({s.key for s in splices})
     tensors = {
         "degree": _narrow(np.diff(arcs.offsets), np.uint8, np.uint16, np.uint32),
         "ilabel": _narrow(arcs.ilabel, np.uint8, np.uint16),
         "has_olabel": np.packbits(arcs.olabel != 0),
-        "olabel_low": (words & 0xFFFF).astype(np.uint16),
-        "olabel_high": _narrow(words >> 16, np.uint8, np.uint16) if high else np.empty(0, np.uint8),
+        "olabel": _narrow(words, np.uint32),
         "has_weight": np.packbits(weight != 0),
         "weight": weight[weight != 0],
         "has_jump": np.packbits(jump),
-        "jump_low": (far & 0xFFFF).astype(np.uint16),
-        "jump_high": _narrow(far >> 16, np.uint8, np.uint16),
+        "jump": _narrow(far, np.uint32),
         "final_state": ending.astype(np.uint32),
         "final_weight": fixed(arcs.final[ending]),
         "splice_key": np.array([keys.index(s.key) for s in splices], dtype=np.uint16),
@@ -1068,15 +1079,11 @@ def _decode(tensors: dict[str, Array], header: dict[str, Any]) -> tuple[Arcs, tu
 
     source = np.repeat(np.arange(states, dtype=np.int64), tensors["degree"].astype(np.int64))
     olabel = np.zeros(count, dtype=np.int64)
-    words = tensors["olabel_low"].astype(np.int64)
-    if len(tensors["olabel_high"]):
-        words |= tensors["olabel_high"].astype(np.int64) << 16
-    olabel[bits("has_olabel")] = words
+    olabel[bits("has_olabel")] = _whole(tensors, "olabel")
     weight = np.zeros(count, dtype=np.float32)
     weight[bits("has_weight")] = tensors["weight"] * np.float32(step)
     target = source + 1
-    far = tensors["jump_low"].astype(np.int64) | tensors["jump_high"].astype(np.int64) << 16
-    target[bits("has_jump")] = far
+    target[bits("has_jump")] = _whole(tensors, "jump")
     final = np.full(states, np.inf, dtype=np.float32)
     final[tensors["final_state"].astype(np.int64)] = tensors["final_weight"] * np.float32(step)
     arcs = Arcs.build(source, target, tensors["ilabel"], olabel, weight, header["start"], final)
@@ -1093,6 +1100,29 @@ def _decode(tensors: dict[str, Array], header: dict[str, Any]) -> tuple[Arcs, tu
     if any(max(s.source, s.target) >= states for s in splices):
         raise GraphError("a graph's splices are not among its states")
     return arcs, splices
+
+
+def _whole(tensors: dict[str, Array], name: str) -> Ints:
+    """Numbers of up to 32 bits; format 1 has the high bits apart, if there are any."""
+    if name in tensors:
+        return tensors[name].astype(np.int64)
+    low, high = tensors[f"{name}_low"].astype(np.int64), tensors[f"{name}_high"].astype(np.int64)
+    return low | high << 16 if len(high) else low
+
+
+def _packed(values: Array) -> npt.NDArray[np.uint8]:
+    """An array's bytes packed by xz; whole numbers pack best as they are, four bytes side by side."""
+    return np.frombuffer(lzma.compress(values.tobytes(), preset=6), dtype=np.uint8)
+
+
+def _unpacked(values: Array, kind: str, shape: Sequence[int]) -> Array:
+    """What `_packed` packed, no more of it than the shape says; raises `ValueError` for anything else."""
+    found = np.dtype(kind)
+    size = int(np.prod(shape)) * found.itemsize
+    data = lzma.LZMADecompressor().decompress(values.tobytes(), max_length=size + 1)
+    if len(data) != size:
+        raise ValueError(f"{len(data)} bytes where {size} should be")
+    return np.frombuffer(data, dtype=found).reshape(tuple(shape))
 
 
 def _digest(tensors: dict[str, Array]) -> str:

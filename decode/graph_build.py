@@ -247,6 +247,7 @@ def build_graph(
     variants: bool = True,
     user: Optional[UserLexicon] = None,
     splice_cost: float = 12.0,
+    word_cost: float = 0.0,
     limits: Optional[Limits] = None,
     meta: Optional[dict[str, Any]] = None,
     say: Say = lambda line: None,
@@ -265,13 +266,14 @@ def build_graph(
     lm = free_lm(words) if model is None else lm_acceptor(model, words)
     watch.step("LM", lm.num_states, len(lm.word))
     sg = free_grammar(words) if grammar is None else grammar_tables(grammar, words, sg_scale)
+    sg = sg.with_word_cost(word_cost)
     watch.step("SG", len(sg.follow), sum(map(len, sg.follow)))
 
     guess = _ARCS_PER_NGRAM * len(lm.word) + _ARCS_PER_SG_ARC * sum(map(len, sg.follow))
     ahead = guess * _BYTES_PER_ARC / 2**30
     say(f"estimate: {guess / 1e6:.1f} million arcs before H, {ahead:.1f} GB to build")
     watch.check("the estimate", 0, int(guess), ahead)
-    parts = _Parts(language, words, tokens, sg, lm, variants, user, splice_cost)
+    parts = _Parts(language, words, tokens, sg, lm, variants, user, splice_cost + word_cost)
     arcs, splice_words = (_exact if seams == "exact" else _context_free)(parts, watch)
     arcs = contract(arcs.connected())
     watch.step("without local epsilons", arcs.num_states, arcs.num_arcs)
@@ -351,6 +353,7 @@ def build_files(
     variants: bool = True,
     user_path: Optional[Union[str, Path]] = None,
     splice_cost: float = 12.0,
+    word_cost: float = 0.0,
     limits: Optional[Limits] = None,
     say: Say = lambda line: print(line, file=sys.stderr, flush=True),
 ) -> tuple[Graph, Report]:
@@ -381,6 +384,7 @@ def build_files(
         "sg_scale": sg_scale,
         "seams": seams,
         "variants": variants,
+        "word_cost": word_cost,
         "user_sha256": None if user_path is None else file_sha256(user_path),
     }
     graph, report = build_graph(
@@ -394,6 +398,7 @@ def build_files(
         variants=variants,
         user=None if user_path is None else UserLexicon.read(user_path, language),
         splice_cost=splice_cost,
+        word_cost=word_cost,
         limits=limits,
         meta=meta,
         say=say,

@@ -300,6 +300,13 @@ def words(language: str, out: Path) -> None:
     "--sg-scale", type=float, default=0.0, show_default=True, help="Weight of the grammar's costs."
 )
 @click.option(
+    "--word-cost",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="What each word costs besides (natural logarithm): against too many spaces.",
+)
+@click.option(
     "--seams",
     type=click.Choice(("exact", "context-free")),
     default="exact",
@@ -335,6 +342,7 @@ def graph(
     no_lm: bool,
     no_sg: bool,
     sg_scale: float,
+    word_cost: float,
     seams: str,
     lexicon: Optional[Path],
     no_variants: bool,
@@ -365,6 +373,7 @@ def graph(
         lm_path=arpa,
         use_grammar=not no_sg,
         sg_scale=sg_scale,
+        word_cost=word_cost,
         seams=seams,
         user_path=lexicon,
         variants=not no_variants,

@@ -167,6 +167,14 @@ class Grammar:
     follow: list[dict[int, tuple[int, int]]]
     splices: list[tuple[int, int]]
 
+    def with_word_cost(self, cost: float) -> Grammar:
+        """The same with a cost (natural logarithm) on every subword that opens a word."""
+        more = round(cost / COST_UNIT)
+        if not more:
+            return self
+        opening = {word: (target, known + more) for word, (target, known) in self.follow[0].items()}
+        return Grammar([opening, *self.follow[1:]], self.splices)
+
 
 def free_grammar(words: Symbols) -> Grammar:
     """The grammar that only keeps affixes within words and roots out of them."""

@@ -17,10 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Optional, Union
 
-from uyir.errors import ScriptError
+from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA
 from uyir.grammar.number_machine import ENDING_MARK, TIMES, Arc, NumberTables, lay_arcs
-from uyir.grammar.script import compose, decompose
+from uyir.grammar.script import compose, decompose, normalise
 
 Value = Union[int, Fraction]
 
@@ -336,3 +336,27 @@ def _old_symbols(text: str) -> Optional[int]:
         else:
             raise ScriptError(f"{text!r} is no number")
     return total + count
+
+
+_ENDING_APART = re.compile(r"(?<=\d)-(?=[^\W\d_])")
+
+
+def read_out(text: str, language: str) -> list[str]:
+    """The words of a text as `uyir.grammar.script.normalise` gives them, with numbers in words.
+
+    An ending set off by a hyphen (25-க்கு) goes with its number. What has a digit and is no number that
+    can be read stays as it is.
+
+    >>> read_out("2006-ஆம் ஆண்டு", "ta")
+    ['இரண்டாயிரத்து', 'ஆறாம்', 'ஆண்டு']
+    """
+    words: list[str] = []
+    for word in normalise(_ENDING_APART.sub("", text), language).split():
+        if any(char.isdigit() for char in word):
+            try:
+                words += NumberGrammar.load(language).read(word).split()
+                continue
+            except (ScriptError, DataError):
+                pass
+        words.append(word)
+    return words

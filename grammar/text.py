@@ -102,6 +102,7 @@ def count_words(paths: Iterable[Union[str, Path]], language: str) -> Counter[str
     return counts
 
 
+_DIGIT = re.compile(r"\d")
 _SENTENCE_END = re.compile(r"[.?!।॥]+(?:\s+|$)")
 #: Successive words that a training sentence may not share with held-out text.
 RUN = 6
@@ -110,11 +111,14 @@ RUN = 6
 def sentences_of(line: str, language: str) -> Iterator[list[str]]:
     """The sentences of a line as lists of words, as they are trained on.
 
-    The line is cut at sentence ends and normalised; a sentence with a word that is not well formed in the
-    language's script (digits, Latin letters) is left out.
+    The line is cut at sentence ends and normalised, and numbers in digits are read out; a sentence with a
+    word that is not well formed in the language's script (Latin letters) is left out.
     """
+    from uyir.grammar.numbers import read_out  # whose tables are read by the lines of this module
+
+    digits = _DIGIT.search(line)
     for part in _SENTENCE_END.split(line):
-        words = normalise(part, language).split()
+        words = read_out(part, language) if digits else normalise(part, language).split()
         if words and all(_wellformed(word, language) for word in words):
             yield words
 

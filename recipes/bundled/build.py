@@ -38,7 +38,11 @@ def build(arguments: argparse.Namespace) -> None:
         root_count=arguments.root_count,
         unseen_roots=arguments.unseen_roots,
         vocabulary=arguments.vocabulary,
-        graph={"seams": arguments.seams, "variants": arguments.variants},
+        graph={
+            "seams": arguments.seams,
+            "variants": arguments.variants,
+            "word_cost": arguments.word_cost,
+        },
     )
     assemble(units, lines, arguments.tokens, out, arguments.work, how)
     if arguments.acoustic_scale is not None:
@@ -68,6 +72,7 @@ def main() -> int:
     parser.add_argument(
         "--vocabulary", action="store_true", help="the text's words, for `oov` (some MB)"
     )
+    parser.add_argument("--word-cost", type=float, default=0.0, help="against too many spaces")
     parser.add_argument("--acoustic-scale", type=float, help="found on development speech")
     parser.add_argument("--seams", choices=SEAMS, default=SEAMS[0], help="how L sees subword seams")
     parser.add_argument("--variants", action="store_true", help="optional pronunciations")

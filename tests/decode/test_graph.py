@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import lzma
 import math
 from pathlib import Path
 from typing import Optional
@@ -17,6 +18,7 @@ from uyir.decode.graph import (
     Graph,
     Root,
     Splice,
+    _digest,
     ctc_topology,
     file_sha256,
     openfst_bytes,
@@ -204,6 +206,42 @@ def test_large_tables_and_costs_survive_the_file(tmp_path: Path) -> None:
     read = Graph.load(tmp_path / "g")
     assert best_path(read, read.lexical, [2, 3]) == {(70_000,): pytest.approx(3.5, abs=0.01)}
     assert best_path(read, read.lexical, [300]) == {(1, 200_000): pytest.approx(107.25, abs=0.01)}
+
+
+def test_large_arrays_are_packed_and_older_files_are_read(tmp_path: Path) -> None:
+    states = 3000
+    graph = Graph.from_arcs(
+        np.arange(states - 1).repeat(2),
+        np.stack([np.arange(1, states), np.full(states - 1, states - 1)], axis=1).ravel(),
+        np.tile([2, 3], states - 1),
+        np.tile([0, 70_000], states - 1),
+        np.tile([0.25, 1.5], states - 1),
+        0,
+        [np.inf] * (states - 1) + [0.0],
+        ctc=True,
+    )
+    size = graph.save(tmp_path / "new")
+    with safetensors.safe_open(str(tmp_path / "new"), framework="np") as file:
+        header = json.loads(file.metadata()["uyir-graph"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    assert size < 20_000 and header["version"] == 2 and "jump" in header["packed"]
+    for name, (kind, shape) in header.pop("packed").items():
+        raw = lzma.decompress(tensors[name].tobytes())
+        tensors[name] = np.frombuffer(raw, dtype=kind).reshape(shape)
+    # As version 1 had it: whole numbers in a low and a high part, nothing packed.
+    for name in ("jump", "olabel"):
+        values = tensors.pop(name)
+        tensors[f"{name}_low"] = (values & 0xFFFF).astype(np.uint16)
+        tensors[f"{name}_high"] = (values >> 16).astype(np.uint8)
+    header.update(version=1, sha256=_digest(tensors))
+    safetensors.numpy.save_file(
+        tensors, str(tmp_path / "old"), metadata={"uyir-graph": json.dumps(header)}
+    )
+    numbered = graph.lexical.depth_first()
+    for name in ("new", "old"):
+        read = Graph.load(tmp_path / name).lexical
+        for field in ("source", "target", "ilabel", "olabel", "weight"):
+            assert (getattr(read, field) == getattr(numbered, field)).all(), field
 
 
 def test_damaged_and_foreign_files(tmp_path: Path) -> None:

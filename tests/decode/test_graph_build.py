@@ -324,6 +324,15 @@ def test_without_a_model_the_grammar_stands_alone() -> None:
     assert_graph_is(graph, "ta", table, sentences, 1, False)
 
 
+def test_every_word_costs_what_is_asked() -> None:
+    table = make_table("ta")
+    graph, _ = build_graph(
+        "ta", table, TOKENS, grammar=make_grammar("ta", table), word_cost=1.5, variants=False
+    )
+    sentences: dict[Sentence, float] = dict.fromkeys(WORDS["ta"], 1.5)
+    assert_graph_is(graph, "ta", table, sentences, 1, False)
+
+
 def test_without_a_grammar_the_marks_still_hold() -> None:
     table = make_table("kn")
     model = make_model("kn", table)

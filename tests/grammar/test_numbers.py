@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA
 from uyir.grammar.number_commands import number
-from uyir.grammar.numbers import NumberGrammar
+from uyir.grammar.numbers import NumberGrammar, read_out
 from uyir.grammar.segment import load_segmenter
 
 LANGUAGES = sorted(p.parent.parent.name for p in LANGUAGE_DATA.glob("*/numbers/numerals.tsv"))
@@ -175,6 +175,13 @@ def test_limits(tamil: NumberGrammar) -> None:
     for value in (-1, tamil.limit, Fraction(1, 3)):
         with pytest.raises(ScriptError):
             tamil.words(value)
+
+
+def test_numbers_are_read_out_where_they_stand() -> None:
+    assert read_out("(2006-ஆம் ஆண்டு), 31.e7!", "ta") == [
+        "இரண்டாயிரத்து", "ஆறாம்", "ஆண்டு", "முப்பத்தொன்று", "e7"
+    ]  # fmt: skip
+    assert read_out("ಕ್ರಿ.ಶ. ೧೮ನೇ 7x", "kn") == ["ಕ್ರಿ", "ಶ", "ಹದಿನೆಂಟನೇ", "7x"]
 
 
 def test_numbers_in_running_text(tamil: NumberGrammar) -> None:

@@ -157,11 +157,16 @@ def test_extended_bpe_cuts_no_dearer_than_bpe(estimator: str) -> None:
 def test_one_cleaning_for_all(tmp_path: Path) -> None:
     text = tmp_path / "text"
     text.write_text(
-        "மரம் வீடு. abc கண்\nமரம் 12 கண்\nபறவை கண் மரம் வீடு படி ஓடு எழுது\nகண்\n", encoding="utf-8"
+        "மரம் வீடு. abc கண்\nமரம் 12e கண்\nமரம் 25-க்கு கண்\nபறவை கண் மரம் வீடு படி ஓடு எழுது\nகண்\n",
+        encoding="utf-8",
     )
     held = tmp_path / "held"
     held.write_text("பறவை கண் மரம் வீடு படி ஓடு", encoding="utf-8")
-    assert spoken_sentences([text], "ta", [held]) == [["மரம்", "வீடு"], ["கண்"]]
+    assert spoken_sentences([text], "ta", [held]) == [
+        ["மரம்", "வீடு"],
+        ["மரம்", "இருபத்தைந்துக்கு", "கண்"],
+        ["கண்"],
+    ]
     assert word_counts([["மரம்", "கண்"], ["கண்"]]) == {"மரம்": 1, "கண்": 2}
 
 
