@@ -286,6 +286,7 @@ class Lists:
         for folder in sorted(p for p in home.iterdir() if p.is_dir()):
             self._read_category(folder, without)
         self._expanded: dict[int, list[tuple[str, tuple[str, ...]]]] = {}
+        self._by_level: Optional[dict[str, set[str]]] = None
 
     def _optional(self, path: Path, columns: Sequence[str]) -> Iterable[Row]:
         return read_table(path, columns) if path.exists() else ()
@@ -430,10 +431,13 @@ class Lists:
             shapes.append((entry.letters, plain))
         for name in entry.next:
             if name.startswith("="):
-                shapes += self._inflect(entry, name[1:])
+                class_name, _, level = name[1:].partition("/")
+                shapes += self._inflect(entry, class_name, level)
         return shapes
 
-    def _inflect(self, entry: Entry, class_name: str) -> list[tuple[str, tuple[str, ...]]]:
+    def _inflect(
+        self, entry: Entry, class_name: str, level: str = ""
+    ) -> list[tuple[str, tuple[str, ...]]]:
         if class_name not in self.stems:
             raise DataError(f"{entry.form!r}: no class {class_name!r}", entry.path, entry.line)
         shapes = []
@@ -446,8 +450,26 @@ class Lists:
                     entry.path,
                     entry.line,
                 )
-            shapes.append((letters, stem.next))
+            shapes.append((letters, self._at_level(stem.next, level, entry)))
         return shapes
+
+    def _at_level(self, states: tuple[str, ...], level: str, entry: Entry) -> tuple[str, ...]:
+        """The states of a stem row, each of its own where one is kept for this level (``n.cmp/2``)."""
+        if not level:
+            return states
+        if level not in self._levels():
+            raise DataError(f"{entry.form!r}: no state ends in {'/' + level!r}", entry.path, entry.line)
+        return tuple(own if (own := f"{state}/{level}") in self._levels()[level] else state for state in states)
+
+    def _levels(self) -> dict[str, set[str]]:
+        """The list states that stand for a level, by level."""
+        if self._by_level is None:
+            self._by_level = {}
+            for state in (*self.after, *self.includes):
+                _, slash, level = state.partition("/")
+                if slash:
+                    self._by_level.setdefault(level, set()).add(state)
+        return self._by_level
 
     def apply_stem_rule(self, rule: str, letters: str) -> Optional[str]:
         """What a stem rule makes of a letter string, None where it does not fit."""
