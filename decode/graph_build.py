@@ -32,7 +32,7 @@ from __future__ import annotations
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
@@ -48,12 +48,14 @@ from uyir.decode.graph_parts import (
     free_lm,
     grammar_tables,
     lm_acceptor,
+    opening_with,
 )
 from uyir.decode.graph_reduce import contract, merge_equal_states
 from uyir.decode.graph_tree import (
     BACKOFF_LABEL,
     FINAL,
     LETTER,
+    SILENT,
     letter_readings,
     phone_readings,
     tree_graph,
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
     from uyir.lexicon.user import UserLexicon
 
 #: Raised whenever the same inputs give another graph.
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 #: For the estimate; measured on Tamil and Kannada models of 45,000 to 1.2 million n-grams (within a third).
 _ARCS_PER_NGRAM, _ARCS_PER_SG_ARC, _BYTES_PER_ARC = 2.3, 0.4, 700
 
@@ -140,13 +142,16 @@ def _pronouncer(
     end = letters.id(WORD_END)
     backoff = len(letters)
     opaque = {len(letters) + 1 + i: len(tokens) + 1 + i for i in range(len(splice_labels))}
+    transparent = {backoff: len(tokens)}
+    if SILENT in letters:
+        transparent[letters.id(SILENT)] = 0
     rules = phone_transducer(
         language,
         letters,
         tokens,
         variants=variants,
         passthrough=opaque,
-        transparent={backoff: len(tokens)},
+        transparent=transparent,
         user=user,
     )
     # Our labels to T's letters: a final letter is the letter and the word's end.
@@ -179,7 +184,7 @@ def _exact(parts: _Parts, watch: Watch) -> tuple[Arcs, list[int]]:
     from uyir.lexicon.fst import letter_symbols
 
     letters = letter_symbols(parts.language)
-    readings = letter_readings(parts.words, parts.language, letters, parts.user)
+    readings = letter_readings(parts.words, parts.language, letters, parts.user, parts.silent)
     arcs, splices = tree_graph(
         parts.words, readings, len(letters), parts.sg, parts.lm, parts.splice_cost, watch
     )
@@ -232,6 +237,7 @@ class _Parts:
     lm: LmAcceptor
     variants: bool
     user: Optional[UserLexicon]
+    silent: Mapping[str, float]
     splice_cost: float
 
 
@@ -242,10 +248,12 @@ def build_graph(
     *,
     model: Optional[NgramModel] = None,
     grammar: Any = None,
+    licences: Sequence[str] = (),
     sg_scale: float = 0.0,
     seams: str = "exact",
     variants: bool = True,
     user: Optional[UserLexicon] = None,
+    silent: Optional[Mapping[str, float]] = None,
     splice_cost: float = 12.0,
     word_cost: float = 0.0,
     limits: Optional[Limits] = None,
@@ -255,9 +263,11 @@ def build_graph(
     """Build a graph from its parts; see the module's text.
 
     ``model``: the language model, None for none. ``grammar``: the SG acceptor (`pynini.Fst` over ids of
-    ``words``), None for none; its weights are scaled by ``sg_scale``. ``seams``: one of `SEAMS`.
+    ``words``), None for none; its weights are scaled by ``sg_scale``. ``licences``: the letters of an
+    acceptor with licences, in the order of its labels. ``seams``: one of `SEAMS`.
     ``variants``: whether optional pronunciations are in. ``user``: a user's pronunciations (of whole
-    words that are cut into several subwords only with exact seams). ``splice_cost``: what an added root
+    words that are cut into several subwords only with exact seams). ``silent``: subwords that may be left unspoken, and
+    what that costs (with exact seams). ``splice_cost``: what an added root
     costs by itself. Raises `GraphError` over a limit and where the parts have nothing in common.
     """
     if seams not in SEAMS:
@@ -265,15 +275,21 @@ def build_graph(
     watch = Watch(limits or Limits(), say)
     lm = free_lm(words) if model is None else lm_acceptor(model, words)
     watch.step("LM", lm.num_states, len(lm.word))
-    sg = free_grammar(words) if grammar is None else grammar_tables(grammar, words, sg_scale)
-    sg = sg.with_word_cost(word_cost)
+    licensed = opening_with(words, language, licences)
+    sg = (
+        free_grammar(words)
+        if grammar is None
+        else grammar_tables(grammar, words, sg_scale, licensed)
+    ).with_word_cost(word_cost)
     watch.step("SG", len(sg.follow), sum(map(len, sg.follow)))
 
     guess = _ARCS_PER_NGRAM * len(lm.word) + _ARCS_PER_SG_ARC * sum(map(len, sg.follow))
     ahead = guess * _BYTES_PER_ARC / 2**30
     say(f"estimate: {guess / 1e6:.1f} million arcs before H, {ahead:.1f} GB to build")
     watch.check("the estimate", 0, int(guess), ahead)
-    parts = _Parts(language, words, tokens, sg, lm, variants, user, splice_cost + word_cost)
+    parts = _Parts(
+        language, words, tokens, sg, lm, variants, user, silent or {}, splice_cost + word_cost
+    )
     arcs, splice_words = (_exact if seams == "exact" else _context_free)(parts, watch)
     arcs = contract(arcs.connected())
     watch.step("without local epsilons", arcs.num_states, arcs.num_arcs)
@@ -367,11 +383,20 @@ def build_files(
 
     words, tokens = Symbols.read(words_path), Symbols.read(tokens_path)
     model = None if lm_path is None else read_arpa(lm_path)
-    grammar = None
+    grammar: Any = None
+    asked: tuple[str, ...] = ()
+    silent: dict[str, float] = {}
     if use_grammar:
-        from uyir.grammar.morphotactics import load_grammar, subword_acceptor
+        from uyir.grammar.morphotactics import (
+            licences,
+            load_grammar,
+            silent_pieces,
+            subword_acceptor,
+        )
 
-        grammar = subword_acceptor(load_grammar(language), words, weighted=sg_scale > 0)
+        lists = load_grammar(language)
+        asked, silent = licences(lists), silent_pieces(lists)
+        grammar = subword_acceptor(lists, words, weighted=sg_scale > 0, licensed=True)
     meta = {
         "language": language,
         "builder": BUILDER_VERSION,
@@ -393,10 +418,12 @@ def build_files(
         tokens,
         model=model,
         grammar=grammar,
+        licences=asked,
         sg_scale=sg_scale,
         seams=seams,
         variants=variants,
         user=None if user_path is None else UserLexicon.read(user_path, language),
+        silent=silent,
         splice_cost=splice_cost,
         word_cost=word_cost,
         limits=limits,

@@ -6,7 +6,7 @@ Costs are whole multiples of `COST_UNIT` while a graph is built, so that equal b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -161,7 +161,9 @@ class Grammar:
     """SG as tables: per state the subwords that may follow, word id -> (next state, cost).
 
     State 0 is between words: a subword that closes a word leads there, and so does a splice symbol
-    that stands for a whole word. ``splices`` are (symbol id, state) pairs. Costs in `COST_UNIT`.
+    that stands for a whole word. A piece that asks something of the next word (a linking stop) leads to a
+    state of its own between words instead, from which only such words follow and no sentence ends.
+    ``splices`` are (symbol id, state) pairs. Costs in `COST_UNIT`.
     """
 
     follow: list[dict[int, tuple[int, int]]]
@@ -188,11 +190,31 @@ def free_grammar(words: Symbols) -> Grammar:
     return Grammar(follow, splices)
 
 
-def grammar_tables(acceptor: Any, words: Symbols, scale: float = 0.0) -> Grammar:
+def opening_with(words: Symbols, language: str, letters: Sequence[str]) -> list[frozenset[int]]:
+    """For each letter the subwords of a table that open a word and begin with it."""
+    from uyir.grammar.join import bare, opens
+    from uyir.grammar.script import decompose
+
+    found: dict[str, list[int]] = {letter: [] for letter in letters}
+    if found:
+        for number, word in enumerate(words):
+            if is_vocabulary(word) and opens(word):
+                found.get(decompose(bare(word), language)[0], []).append(number)
+    return [frozenset(found[letter]) for letter in letters]
+
+
+def grammar_tables(
+    acceptor: Any,
+    words: Symbols,
+    scale: float = 0.0,
+    licensed: Sequence[frozenset[int]] = (),
+) -> Grammar:
     """An SG acceptor (`pynini.Fst` over word-table ids, one word a path) closed over sentences.
 
-    Weights are multiplied by ``scale``. Raises `GraphError` if it is not deterministic, accepts
-    nothing, or has arcs into its start state.
+    Weights are multiplied by ``scale``. ``licensed``: for an acceptor with licences (see
+    `uyir.grammar.morphotactics.subword_acceptor`) the words that may follow each of them; a piece that
+    may also close a word without asking anything is taken so. Raises `GraphError` if the acceptor is not
+    deterministic, accepts nothing, or has arcs into its start state.
     """
     if acceptor.start() < 0 or acceptor.num_states() == 0:
         raise GraphError("the subword grammar accepts nothing of this word table")
@@ -212,6 +234,23 @@ def grammar_tables(acceptor: Any, words: Symbols, scale: float = 0.0) -> Grammar
             queue.append(state)
         return number[state]
 
+    def ending(state: int) -> tuple[int, float]:
+        """What a word that ends in a state asks of the next one (0, or one more than the licence's
+        place), and the weight of ending so; infinite if no word ends there."""
+        weight = float(acceptor.final(state))
+        if math.isfinite(weight) or not licensed:
+            return 0, weight
+        ways = {
+            arc.ilabel - len(words): float(arc.weight) + float(acceptor.final(arc.nextstate))
+            for arc in acceptor.arcs(state)
+            if arc.ilabel >= len(words)
+        }
+        if len(licensed) in ways or not ways:
+            return 0, ways.get(len(licensed), weight)
+        licence = min(ways)
+        return licence + 1, ways[licence]
+
+    asking: list[tuple[dict[int, tuple[int, int]], int, int, int]] = []
     for state in queue:
         table: dict[int, tuple[int, int]] = {}
         for arc in acceptor.arcs(state):
@@ -224,15 +263,21 @@ def grammar_tables(acceptor: Any, words: Symbols, scale: float = 0.0) -> Grammar
             if arc.nextstate == acceptor.start():
                 raise GraphError("the subword grammar goes back to its start: it is of one word")
             if is_splice[arc.ilabel]:
-                ends = math.isfinite(float(acceptor.final(arc.nextstate)))
+                ends = math.isfinite(ending(arc.nextstate)[1])
                 splices.append((arc.ilabel, 0 if ends else place(arc.nextstate)))
             elif closes[arc.ilabel]:
-                final = float(acceptor.final(arc.nextstate))
+                asked, final = ending(arc.nextstate)
                 if math.isfinite(final):
                     table[arc.ilabel] = (0, cost(arc.weight) + cost(final))
+                    if asked:
+                        asking.append((table, arc.ilabel, asked - 1, table[arc.ilabel][1]))
             else:
                 table[arc.ilabel] = (place(arc.nextstate), cost(arc.weight))
         follow.append(table)
+    first = len(follow)
+    for table, word, licence, paid in asking:
+        table[word] = (first + licence, paid)
+    follow += [{w: t for w, t in follow[0].items() if w in admitted} for admitted in licensed]
     return Grammar(_productive(follow), splices)
 
 

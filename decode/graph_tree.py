@@ -8,7 +8,8 @@ states, is shared while the trees are made, from their tips (`_Trees.node`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Optional
 
 import numpy as np
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 BACKOFF_LABEL = 1
 #: Symbols are characters from LETTER on in the builder's strings; letters that end a word from FINAL.
 LETTER, FINAL = 0x100, 0x4000
+#: The letter of a piece that is written but not spoken.
+SILENT = "<silent>"
 
 #: How each word of a table is read: (symbols, cost in `COST_UNIT`), one entry for each way.
 Readings = Sequence[Sequence[tuple[str, int]]]
@@ -209,13 +212,18 @@ class _Trees:
 
 
 def letter_readings(
-    words: Symbols, language: str, letters: Symbols, user: Optional[UserLexicon] = None
+    words: Symbols,
+    language: str,
+    letters: Symbols,
+    user: Optional[UserLexicon] = None,
+    silent: Mapping[str, float] = MappingProxyType({}),
 ) -> Readings:
     """The exact L's side of a graph: every subword spelled in letters, its word's last one marked.
 
     Labels are ``LETTER + letter id``, and ``FINAL + letter id`` for a letter that ends a word. A subword
     that the user's lexicon pronounces is spelled in `phone_letter` symbols, which are added to
-    ``letters``. Raises `GraphError` for a subword without letters.
+    ``letters``. A subword of ``silent`` may also, at that cost, be a letter `SILENT` that no rule sees and
+    that has no sound. Raises `GraphError` for a subword without letters.
     """
     from uyir.grammar.join import bare, closes
     from uyir.grammar.script import decompose
@@ -231,6 +239,8 @@ def letter_readings(
                 spelled.append((phones, entry.weight))
         elif is_vocabulary(word):
             spelled.append(([letters.id(x) for x in decompose(bare(word), language)], 0.0))
+            if word in silent:
+                spelled.append(([letters.add(SILENT)], silent[word]))
         readings = []
         for ids, weight in spelled:
             if not ids:

@@ -458,8 +458,13 @@ class Lists:
         if not level:
             return states
         if level not in self._levels():
-            raise DataError(f"{entry.form!r}: no state ends in {'/' + level!r}", entry.path, entry.line)
-        return tuple(own if (own := f"{state}/{level}") in self._levels()[level] else state for state in states)
+            raise DataError(
+                f"{entry.form!r}: no state ends in {'/' + level!r}", entry.path, entry.line
+            )
+        return tuple(
+            own if (own := f"{state}/{level}") in self._levels()[level] else state
+            for state in states
+        )
 
     def _levels(self) -> dict[str, set[str]]:
         """The list states that stand for a level, by level."""
@@ -715,8 +720,32 @@ def marked_form(letters: str, language: str, opens: bool, closes: bool) -> str:
     return ("" if opens else "+") + compose(letters, language) + ("" if closes else "+")
 
 
+def licence_of(entry: Entry) -> Optional[str]:
+    """The letter that the next word must begin with after this piece (``link=``), None if it may be any."""
+    return next((value for name, value in entry.features if name == "link"), None)
+
+
+def licences(grammar: Grammar) -> tuple[str, ...]:
+    """The letters that some closing piece asks the next word to begin with, in a fixed order."""
+    return tuple(sorted({letter for e in grammar.entries if (letter := licence_of(e)) is not None}))
+
+
+def silent_pieces(grammar: Grammar) -> dict[str, float]:
+    """The closing pieces that may be left unspoken (``silent=``), marked, and what that costs."""
+    return {
+        marked_form(entry.letters, grammar.language, False, True): float(cost)
+        for entry in grammar.entries
+        for name, cost in entry.features
+        if name == "silent"
+    }
+
+
 def subword_acceptor(
-    grammar: Grammar, words: Symbols, weighted: bool = False, splices: bool = True
+    grammar: Grammar,
+    words: Symbols,
+    weighted: bool = False,
+    splices: bool = True,
+    licensed: bool = False,
 ) -> Any:
     """SG: an acceptor of one word's subwords over the ids of a word table.
 
@@ -724,6 +753,8 @@ def subword_acceptor(
     closed words, and unknown roots as a loop over chunks and letters before the same endings.
     `weighted` keeps the costs of the lists (tropical); without, SG is a plain constraint.
     `splices` adds an arc from the start for every splice symbol that is in the table.
+    `licensed` ends words whose last piece asks something of the next word (`licences`) in a label of
+    its own, ``len(words)`` and what follows it, and unknown roots in the label after those.
     Returns a deterministic, minimal `pynini.Fst`; weighted, it is so in pairs of subword and cost,
     as unknown roots and compounds loop over the same subwords at different costs, and to put off
     such differences would take no end of states.
@@ -737,6 +768,18 @@ def subword_acceptor(
     fst.set_final(Grammar.END)
     one = pynini.Weight.one(fst.weight_type())
 
+    letters = licences(grammar) if licensed else ()
+    asks: dict[Optional[str], int] = {None: Grammar.END}
+    unknown = Grammar.END
+    if letters:
+        ends = [fst.add_state() for _ in range(len(letters) + 2)]
+        fst.set_final(ends[-1])
+        for number, state in enumerate(ends[:-1]):
+            label = len(words) + number
+            fst.add_arc(state, pynini.Arc(label, label, one, ends[-1]))
+        asks.update(zip(letters, ends))
+        unknown = ends[len(letters)]
+
     def add(source: int, piece: str, target: int, weight: float) -> None:
         if piece in words:
             label = words.id(piece)
@@ -746,13 +789,15 @@ def subword_acceptor(
     for source, arcs in enumerate(grammar.arcs):
         for arc in arcs:
             opens, closes = source == Grammar.START, arc.target == Grammar.END
-            add(source, marked_form(arc.letters, language, opens, closes), arc.target, arc.weight)
+            piece = marked_form(arc.letters, language, opens, closes)
+            asked = licence_of(grammar.entries[arc.entry]) if closes and letters else None
+            add(source, piece, asks[asked] if closes else arc.target, arc.weight)
     inside = fst.add_state()
     for chunk, cost in unknown_pieces(grammar).items():
         for opens, source in ((True, Grammar.START), (False, inside)):
             middle = marked_form(chunk, language, opens, False)
             add(source, middle, inside, cost)
-            add(source, marked_form(chunk, language, opens, True), Grammar.END, cost)
+            add(source, marked_form(chunk, language, opens, True), unknown, cost)
             for target in _targets_after(grammar, chunk):
                 add(source, middle, target, cost)
     if splices:
