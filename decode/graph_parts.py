@@ -238,13 +238,17 @@ def grammar_tables(
         """What a word that ends in a state asks of the next one (0, or one more than the licence's
         place), and the weight of ending so; infinite if no word ends there."""
         weight = float(acceptor.final(state))
-        if math.isfinite(weight) or not licensed:
+        if math.isfinite(weight):
             return 0, weight
         ways = {
             arc.ilabel - len(words): float(arc.weight) + float(acceptor.final(arc.nextstate))
             for arc in acceptor.arcs(state)
             if arc.ilabel >= len(words)
         }
+        if ways and max(ways) > len(licensed):
+            raise GraphError(
+                "the subword grammar has licences, and nothing says which words have them"
+            )
         if len(licensed) in ways or not ways:
             return 0, ways.get(len(licensed), weight)
         licence = min(ways)
