@@ -457,14 +457,21 @@ class Lists:
         """The states of a stem row, each of its own where one is kept for this level (``n.cmp/2``)."""
         if not level:
             return states
-        if level not in self._levels():
+        levels = self._levels()
+        if level not in levels:
             raise DataError(
                 f"{entry.form!r}: no state ends in {'/' + level!r}", entry.path, entry.line
             )
-        return tuple(
-            own if (own := f"{state}/{level}") in self._levels()[level] else state
-            for state in states
-        )
+        graded = {state.partition("/")[0] for own in levels.values() for state in own}
+        found = []
+        for state in states:
+            own = f"{state}/{level}"
+            if state in graded and own not in levels[level]:
+                raise DataError(
+                    f"{entry.form!r}: {state!r} has levels, but no {own!r}", entry.path, entry.line
+                )
+            found.append(own if state in graded else state)
+        return tuple(found)
 
     def _levels(self) -> dict[str, set[str]]:
         """The list states that stand for a level, by level."""
