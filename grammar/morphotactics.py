@@ -46,6 +46,8 @@ UNKNOWN_ROOT_COST = 20.0
 UNKNOWN_WORD_COST = 4.0
 #: What a letter of an unknown root costs that no chunk covers.
 SINGLE_LETTER_COST = 12.0
+#: What an unknown root is taken for unless its endings say otherwise: names and loans, mostly.
+UNKNOWN_CATEGORY = "nouns"
 #: How many of an unknown root's last letters say where it may lead; patterns see no more of it.
 OPEN_SIGHT = 3
 

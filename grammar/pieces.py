@@ -9,7 +9,7 @@ import numpy as np
 
 from uyir.grammar.join import MARK
 from uyir.grammar.letters import Encoder
-from uyir.grammar.morphotactics import Grammar
+from uyir.grammar.morphotactics import UNKNOWN_CATEGORY, Grammar
 from uyir.grammar.script import compose
 from uyir.grammar.tables import tables_of
 
@@ -66,7 +66,7 @@ class Subwords(dict[int, Subword]):
             opens = number >= self.roots
         else:
             piece, marks = divmod(number - self.unknown, 4)
-            letters, labels = [self._unknown[piece]], ("other", "")
+            letters, labels = [self._unknown[piece]], (UNKNOWN_CATEGORY, "")
             opens, closes = bool(marks & 2), bool(marks & 1)
         form = compose(letters[0], self._grammar.language)
         made = self[number] = Subword(form, _marked(form, opens, closes), *labels)

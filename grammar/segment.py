@@ -26,7 +26,14 @@ import numpy as np
 from uyir.errors import ScriptError
 from uyir.grammar.batch import BatchSearch
 from uyir.grammar.cut import cheapest_cut
-from uyir.grammar.morphotactics import Entry, Grammar, load_grammar, marked_form, unknown_pieces
+from uyir.grammar.morphotactics import (
+    UNKNOWN_CATEGORY,
+    Entry,
+    Grammar,
+    load_grammar,
+    marked_form,
+    unknown_pieces,
+)
 from uyir.grammar.pieces import Subword, Subwords
 from uyir.grammar.script import compose, decompose, letters_of
 from uyir.grammar.search import Search
@@ -54,8 +61,11 @@ class Segmentation(NamedTuple):
 
     @property
     def category(self) -> str:
-        """Category of the root, `other` for a root that no list has."""
-        return self.subwords[0].category
+        """Category of the root; of one that no list has, what its endings make it, or a noun."""
+        if self.closed:
+            return self.subwords[0].category
+        endings = (x.category for x in self.subwords if x.gloss and x.category != "other")
+        return next(endings, self.subwords[0].category)
 
 
 class Segmenter:
@@ -198,7 +208,7 @@ class Segmenter:
         if any(part not in self._numbers for part in parts):
             # Well formed, but of no pieces that could stand by themselves (a doubled nukta): left whole.
             marked = marked_form(letters, self.language, True, closes)
-            yield Subword(compose(letters, self.language), marked, "other", "")
+            yield Subword(compose(letters, self.language), marked, UNKNOWN_CATEGORY, "")
             return
         last = len(parts) - 1
         for place, part in enumerate(parts):

@@ -1,8 +1,8 @@
 """What kind of word goes wrong, and which part of it: by the grammar's segmentation.
 
 A word's category is that of its root's list (verbs, nouns, pronouns, numbers, other). A root that no
-list has takes the category of the endings that it stands with, and is *other* without any; digits
-are numbers. A wrong word is wrong in its *root*, in its *affixes*, in both, or it has no affixes.
+list has is what its endings make it, and a noun without any; digits are numbers. A wrong word is
+wrong in its *root*, in its *affixes*, in both, or it has no affixes.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Kinds:
                 self._categories[word] = "numbers" if digits else OTHER
             else:
                 self._found[word] = found
-                self._categories[word] = _category(found)
+                self._categories[word] = found.category
 
     def category(self, word: str) -> str:
         if word not in self._categories:
@@ -130,9 +130,3 @@ class Kinds:
         entry = self._segmenter.path(found.word)[0][1] if found.closed else None
         root = f"{entry.category} {entry.form}" if entry is not None else ""
         return _Parts(root, letters[:length], letters, pieces[roots:])
-
-
-def _category(found: Segmentation) -> str:
-    if found.closed:
-        return found.category
-    return next((x.category for x in found.subwords if x.category != OTHER), OTHER)

@@ -23,8 +23,8 @@ link_u	{consonant}	கக	=	உ\\g<0>	n.obl	dative after a consonant
     "states.tsv": """state	includes	note
 n.nom	c.clitic	a bare noun takes clitics
 """,
-    "open.tsv": """state	pattern	weight	min	category	note
-n.vow	{front}	0	2		unknown noun in a front vowel
+    "open.tsv": """state	pattern	weight	min	note
+n.vow	{front}	0	2	unknown noun in a front vowel
 """,
     "nouns/stems.tsv": """class	rule	next	features	note
 n.am	same	# n.nom	number=sg

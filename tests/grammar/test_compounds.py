@@ -19,7 +19,7 @@ PLACES = {
     "nouns/prefix.tsv": "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\nகல்\tn.c\n",
     "nouns/suffix.tsv": "form\tclass\tnext\tgloss\tfeatures\tweight\tnote\nகண்\tn.cmp\t=n.c/2\nநகர்\tn.cmp/2\t=n.c/3\n",
     "sandhi.tsv": "rule\tleft\tright\tleft_out\tright_out\tat\tnote\n",
-    "open.tsv": "state\tpattern\tweight\tmin\tcategory\tnote\n",
+    "open.tsv": "state\tpattern\tweight\tmin\tnote\n",
 }
 
 Write = Callable[[dict[str, str]], Path]
