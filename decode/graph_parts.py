@@ -168,14 +168,20 @@ class Grammar:
 
     follow: list[dict[int, tuple[int, int]]]
     splices: list[tuple[int, int]]
+    #: The states between words: 0, and those after a piece that asks something.
+    between: tuple[int, ...] = (0,)
 
     def with_word_cost(self, cost: float) -> Grammar:
         """The same with a cost (natural logarithm) on every subword that opens a word."""
         more = round(cost / COST_UNIT)
         if not more:
             return self
-        opening = {word: (target, known + more) for word, (target, known) in self.follow[0].items()}
-        return Grammar([opening, *self.follow[1:]], self.splices)
+        follow = list(self.follow)
+        for state in self.between:
+            follow[state] = {
+                word: (after, paid + more) for word, (after, paid) in follow[state].items()
+            }
+        return Grammar(follow, self.splices, self.between)
 
 
 def free_grammar(words: Symbols) -> Grammar:
@@ -282,7 +288,7 @@ def grammar_tables(
     for table, word, licence, paid in asking:
         table[word] = (first + licence, paid)
     follow += [{w: t for w, t in follow[0].items() if w in admitted} for admitted in licensed]
-    return Grammar(_productive(follow), splices)
+    return Grammar(_productive(follow), splices, (0, *range(first, len(follow))))
 
 
 def _productive(

@@ -8,7 +8,7 @@ import pytest
 
 from uyir.decode.graph import Graph
 from uyir.decode.graph_build import build_graph
-from uyir.decode.graph_parts import grammar_tables, opening_with, word_table
+from uyir.decode.graph_parts import COST_UNIT, grammar_tables, opening_with, word_table
 from uyir.errors import GraphError
 from uyir.grammar.join import bare
 from uyir.grammar.morphotactics import (
@@ -121,6 +121,23 @@ def test_a_stop_that_belongs_to_an_unknown_root_asks_nothing(tamil: Grammar) -> 
     for piece in marked:
         state = sg.follow[state][words.id(piece)][0]
     assert words.id("அணி") in sg.follow[state]
+
+
+def test_a_word_costs_the_same_after_a_link(tamil: Grammar, table: Symbols) -> None:
+    sg = grammar_tables(
+        subword_acceptor(tamil, table, licensed=True),
+        table,
+        licensed=opening_with(table, "ta", licences(tamil)),
+    )
+    dearer = sg.with_word_cost(1.0)
+    word = table.id("கண்")
+    paid = {
+        dearer.follow[s][word][1] - sg.follow[s][word][1]
+        for s in sg.between
+        if word in sg.follow[s]
+    }
+    assert paid == {round(1.0 / COST_UNIT)}
+    assert sum(word in sg.follow[state] for state in sg.between) == 2
 
 
 def test_what_may_follow_is_told_by_the_first_letter(table: Symbols) -> None:
