@@ -123,3 +123,19 @@ def test_the_bundled_model_recognises_the_bundled_recordings(
         assert abs(found["totals"][language]["wer"] - float(claimed[1])) < 0.03
         assert found["totals"][language]["wer"] < 0.15
         assert found["totals"][language]["recognised"] >= 1
+
+
+@pytest.mark.skipif(not (MODELS / "small").is_dir(), reason="no model small is bundled")
+def test_the_small_model_recognises_them_too(capsys: pytest.CaptureFixture[str]) -> None:
+    """By its name, with the graphs of the default one, and it is small."""
+    assert cli.main(["demo", "--json", "--model", "small", "--engine", "kaldi"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["model"] == "small"
+    for language in LANGUAGES:
+        assert found["totals"][language]["wer"] < 0.15
+        assert found["totals"][language]["recognised"] >= 3
+    weights = [path.stat().st_size for path in (MODELS / "small").iterdir()]
+    assert sum(weights) < 4_000_000
+    config = json.loads((MODELS / "small/config.json").read_text(encoding="utf-8"))
+    assert config["graphs"] == "base"
+    assert not list((MODELS / "small").glob("*/HLG*"))

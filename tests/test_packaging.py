@@ -68,6 +68,17 @@ def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_the_tracked_tree_stays_small() -> None:
+    """40 MiB in all, models and graphs included, and no file of 16 MB."""
+    try:
+        listed = run("git", "ls-files", "-z", cwd=ROOT).split("\0")
+    except (AssertionError, OSError):
+        pytest.skip("not a git checkout")
+    sizes = {name: (ROOT / name).stat().st_size for name in listed if (ROOT / name).is_file()}
+    assert sum(sizes.values()) <= 40 * 2**20
+    assert max(sizes.values()) < 16_000_000
+
+
 def test_wheel_holds_every_file_of_every_package_and_no_other(source: Path, wheel: Path) -> None:
     expected = set()
     for package, folder in PACKAGES.items():

@@ -447,6 +447,19 @@ def test_models_of_one_token_table_share_graphs(model, tmp_path):
     assert load(other).languages == load(tmp_path / "whole").languages == ("kn", "ta")
     wave = noise(1.0)
     assert load(other).transcribe([wave], "ta")[0].error is None
+    # Graphs may be tuned to another model's acoustic scale.
+    meta = tmp_path / "whole" / "ta" / "meta.json"
+    meta.write_text(json.dumps({**json.loads(meta.read_text()), "acoustic_scale": 1.5}))
+    own = {**config, "graphs": "whole", "acoustic_scale": {"ta": 1.25}}
+    scales = []
+    for values in ({**config, "graphs": "whole"}, own):
+        (other / "config.json").write_text(json.dumps(values))
+        scales.append(load(other).language("ta").engine.options.acoustic_scale)
+    assert scales == [1.5, 1.25]
+    assert load(other, tuned=False).language("ta").engine.options.acoustic_scale == 1.0
+    (other / "config.json").write_text(json.dumps({**own, "acoustic_scale": {"ta": "loud"}}))
+    with pytest.raises(ModelError, match="acoustic_scale .*want a number above 0"):
+        load(other)
 
 
 @pytest.fixture
