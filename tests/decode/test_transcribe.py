@@ -458,7 +458,7 @@ def test_models_of_one_token_table_share_graphs(model, tmp_path):
     assert scales == [1.5, 1.25]
     assert load(other, tuned=False).language("ta").engine.options.acoustic_scale == 1.0
     (other / "config.json").write_text(json.dumps({**own, "acoustic_scale": {"ta": "loud"}}))
-    with pytest.raises(ModelError, match="acoustic_scale .*want a number above 0"):
+    with pytest.raises(ModelError, match=r"acoustic_scale .*want a number above 0"):
         load(other)
 
 
