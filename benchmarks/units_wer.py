@@ -53,10 +53,8 @@ BEAM, MAX_ACTIVE = 16.0, 7000
 
 def build(arguments: argparse.Namespace) -> None:
     language, graphs = arguments.language, arguments.graphs
-    lines = spoken_sentences(arguments.text, language, [arguments.held_out])
+    lines = sentences_for_all(arguments)
     counts = word_counts(lines)
-    graphs.mkdir(parents=True, exist_ok=True)
-    (graphs / f"vocabulary.{language}.txt").write_text("".join(f"{w}\n" for w in sorted(counts)))
     for name in arguments.system or SYSTEMS:
         kind, size, with_lm = SYSTEMS[name]
         if kind in ("bpe", "morfessor") and arguments.size:
@@ -74,6 +72,21 @@ def build(arguments: argparse.Namespace) -> None:
         )
         units = train_units(kind, language, counts, size)
         assemble(units, lines, arguments.tokens, out, out / "work", how)
+
+
+def sentences_for_all(arguments: argparse.Namespace) -> list[list[str]]:
+    """The sentences that all systems are made from; written down, and their words, the first time."""
+    language, graphs = arguments.language, arguments.graphs
+    kept = graphs / f"sentences.{language}.txt"
+    if not kept.exists():
+        lines = spoken_sentences(arguments.text, language, [arguments.held_out])
+        graphs.mkdir(parents=True, exist_ok=True)
+        words = sorted(word_counts(lines))
+        (graphs / f"vocabulary.{language}.txt").write_text("".join(f"{word}\n" for word in words))
+        unfinished = graphs / f"sentences.{language}.part"
+        unfinished.write_text("".join(" ".join(line) + "\n" for line in lines))
+        os.replace(unfinished, kept)
+    return [line.split() for line in kept.read_text(encoding="utf-8").splitlines()]
 
 
 def costly(graph: Graph, words: Sequence[str], cost: float) -> Graph:
@@ -189,7 +202,7 @@ def main() -> int:
     make.add_argument("--tokens", required=True, type=Path)
     make.add_argument("--order", type=int, default=4)
     make.add_argument("--min-counts", type=int, nargs="*", default=[1, 2, 2])
-    make.add_argument("--max-ngrams", type=int, default=1_000_000)
+    make.add_argument("--max-ngrams", type=int, default=800_000)
     make.add_argument("--size", type=int, default=0, help="of data-driven units")
     search = stages.add_parser("decode")
     search.add_argument(
