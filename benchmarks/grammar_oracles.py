@@ -13,7 +13,10 @@ matches counts; for UniMorph a TSV `form lemma features reason` whose reasons be
 with `theirs:` or `ours:`. `golden --wrong OUT.tsv` writes the words that come out otherwise; `--weights`
 scores the cuts by a table of `uyir grammar train`.
 
-thamizhi: ThamizhiMorph's files words-C*: each verb is a block of forms of one length, its bare root among them.
+thamizhi: ThamizhiMorph's files words-C*: each verb is a block of forms of one length, its bare root among them. Besides
+all forms whose root is in our lists by its letters: `same_class`, those of verbs that our lists have in the same conjugation
+(கதை is strong, its weak namesake is none of ours); `own_forms`, of these not the ones of the causative stem, which is a verb of
+its own (செய்வி) that lists do not have, as the grammar makes it; `own_well_formed`, of these the well-formed words.
 vettu: the list parseWord_Rajendran.list of the package vettu (peer extra), a verb's forms after its root.
 Both count a form where the bare root is a verb root of our lists. unimorph: forms that occur in the texts and
 whose lemma our lists have. corrupt: `uyir.grammar.corrupt`, from words of the texts that the grammar accepts;
@@ -38,7 +41,7 @@ from uyir.errors import DataError, UyirError
 from uyir.grammar.corrupt import Corrupter, sample_corruptions
 from uyir.grammar.golden import score_golden
 from uyir.grammar.lists import read_table
-from uyir.grammar.script import is_wellformed, normalise
+from uyir.grammar.script import is_wellformed, letters_of, normalise
 from uyir.grammar.segment import Segmenter, load_segmenter
 from uyir.grammar.text import count_words, read_lines
 from uyir.grammar.weights import weighted_segmenter
@@ -78,20 +81,62 @@ def block_length(forms: Sequence[str]) -> int:
     raise DataError(f"{len(forms)} forms are no whole number of paradigms (118, 54 or 53 forms)")
 
 
+#: The conjugation classes of our lists that each of ThamizhiMorph's files conjugates like.
+THAMIZHI_CLASSES = {
+    "words-C1": "v1 v1u v1v",
+    "words-C2": "v5L v5LL",
+    "words-C3": "v5l v5ll",
+    "words-C4": "v2 v2c v2u",
+    "words-C61": "v4",
+    "words-C62": "v4k",
+    "words-C63": "v4",
+    "words-C7": "v5N v5NN",
+    "words-C8": "v5n",
+    "words-C9": "v6L",
+    "words-C10": "v6l v6ll v6nil",
+    "words-C12": "v7 v7u",
+    "words-C13": "v.aaku",
+    "words-C14": "v.kaaN",
+    "words-C15": "v.saa",
+    "words-C16": "v.vaa",
+    "words-C17": "v.vaa",
+    "words-C18": "v.saa",
+}
+
+
+def bare_root(forms: Sequence[str]) -> str:
+    """The imperative among the forms of one verb: what most of them begin with, final u apart; the longest such."""
+    known = {form: letters for form in forms if (letters := letters_of(form, "ta")) is not None}
+
+    def stem(letters: str) -> str:
+        return letters[:-1] if letters.endswith("உ") and len(letters) > 2 else letters
+
+    def begun(form: str) -> tuple[int, int]:
+        begin = stem(known[form])
+        return sum(other.startswith(begin) for other in known.values()), len(begin)
+
+    return max(sorted(known), key=begun) if known else forms[0]
+
+
 def thamizhi_forms(folder: Path) -> list[Form]:
-    """Every form with its verb's bare root: the slot whose forms are shortest is the imperative."""
+    """Every form with its verb's bare root."""
     paths = sorted(folder.glob("words-C*"))
     if not paths:
         raise DataError("no files words-C*", folder)
     found = []
     for path in paths:
-        forms = [line.strip() for line in read_lines(path) if line.strip()]
+        forms = [normalise(line, "ta") for line in read_lines(path) if line.strip()]
         length = block_length(forms)
-        blocks = [forms[i : i + length] for i in range(0, len(forms), length)]
-        slot = min(range(length), key=lambda i: sum(len(block[i]) for block in blocks))
-        for block in blocks:
-            found += [Form(form, block[slot], path.name) for form in dict.fromkeys(block)]
+        for i in range(0, len(forms), length):
+            block = forms[i : i + length]
+            root = bare_root(block)
+            found += [Form(form, root, path.name) for form in dict.fromkeys(block)]
     return found
+
+
+def is_causative(form: Form) -> bool:
+    """Whether a form is of the causative stem in -வி, -பி, -ப்பி: a verb of its own (செய்வி), made from the root."""
+    return bool(re.match(re.escape(form.root) + r"[ு்]?(?:ப்)?(?:வ|ப)(?:ி|்ி)", form.form))
 
 
 def vettu_forms() -> list[Form]:
@@ -226,9 +271,24 @@ def generated(arguments: argparse.Namespace) -> None:
     known = verb_roots(segmenter)
     roots = {form.root for form in cleaned}
     ours = list(dict.fromkeys(form for form in cleaned if form.root in known))
-    report = measure(segmenter, ours, Reasons(arguments.explained), arguments.rejected)
+    reasons = Reasons(arguments.explained)
+    report = measure(segmenter, ours, reasons, arguments.rejected)
     everything = {"forms": len(forms), "roots": len(roots), "roots_in_lists": len(roots & known)}
-    show({"oracle": arguments.oracle, "all": everything, **report})
+    parts: dict[str, object] = {}
+    if arguments.oracle == "thamizhi":
+        classes: defaultdict[str, set[str]] = defaultdict(set)
+        for entry in segmenter.grammar.entries:
+            if entry.category == "verbs" and entry.kind == "prefix":
+                classes[entry.form].update(entry.classes)
+        verbs = [f for f in ours if classes[f.root] & set(THAMIZHI_CLASSES[f.note].split())]
+        own = [f for f in verbs if not is_causative(f)]
+        spelt = [f for f in own if is_wellformed(f.form, "ta")]
+        for name, some in (("same_class", verbs), ("own_forms", own), ("own_well_formed", spelt)):
+            part = measure(segmenter, some, reasons, None)
+            parts[name] = {
+                key: part[key] for key in ("forms", "accepted", "accepted_without_theirs")
+            }
+    show({"oracle": arguments.oracle, "all": everything, **parts, **report})
 
 
 def unimorph(arguments: argparse.Namespace) -> None:
