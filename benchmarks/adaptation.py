@@ -1,7 +1,7 @@
 """What adapting to a few recordings brings: error rates of a set's other recordings, before and after.
 
     python benchmarks/adaptation.py MANIFEST.tsv --set halthor-kn --kind sentence --count 20 \\
-        --test 'sample([48]|\\d*[02468][048]|\\d*[13579][26])(_\\d)?\\.' [--model base] [uyir adapt's options after --]
+        --test 'sample([48]|\\d*[02468][048]|\\d*[13579][26])(_\\d)?\\.' [--model base] [--options '--minutes 6']
 
 Of the set's recordings with text, those whose path matches ``--test`` are the test; of the others, up to
 30 s long, the first `count` in the manifest's order (``--spread``: evenly from all of it) are adapted to, by
@@ -14,6 +14,7 @@ import argparse
 import csv
 import json
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -52,7 +53,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=20)
     parser.add_argument("--spread", action="store_true")
     parser.add_argument("--model", default="base")
-    parser.add_argument("options", nargs="*", help="of uyir adapt, after --")
+    parser.add_argument("--options", default="", help="of uyir adapt, as one text")
     arguments = parser.parse_args()
     train: list[tuple[str, Path]] = []
     test: list[tuple[str, Path]] = []
@@ -92,7 +93,9 @@ def main() -> int:
         ]
         begin = time.monotonic()
         try:
-            subprocess.run([*command, *arguments.options], check=True, stdout=sys.stderr)
+            subprocess.run(
+                [*command, *shlex.split(arguments.options)], check=True, stdout=sys.stderr
+            )
             took = time.monotonic() - begin
             before = measure(arguments.model, test, language)
             after = measure(str(Path(scratch) / "new"), test, language)
