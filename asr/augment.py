@@ -33,13 +33,16 @@ class AugmentConfig:
     snr_db: tuple[float, float] = (3.0, 30.0)
     mu_law: float = 0.1
     level_db: tuple[float, float] = (-42.0, -10.0)  # RMS below full scale
+    tract: float = 0.0  # other lengths and shapes of the vocal tract: frequencies are warped
+    tract_range: tuple[float, float] = (0.85, 1.18)
+    tract_bend: float = 0.03  # deviation of the factor around 500, 1,500 and 3,000 Hz
     frequency_masks: int = 2
     frequency_width: int = 20  # bins
     time_masks: int = 6
     time_width: int = 25  # frames of 10 ms, and at most 0.06 of the utterance
 
     def __post_init__(self) -> None:
-        for name in ("reverberation", "colour", "telephone", "low_pass", "mu_law"):
+        for name in ("reverberation", "colour", "telephone", "low_pass", "mu_law", "tract"):
             if not 0 <= getattr(self, name) <= 1:
                 raise DataError(f"augment: {name} {getattr(self, name)}, want a probability")
         if self.noise < 0 or self.babble < 0 or self.noise + self.babble > 1:
@@ -50,10 +53,13 @@ class AugmentConfig:
             "direct_to_reverberant_db",
             "snr_db",
             "level_db",
+            "tract_range",
         ):
             low, high = getattr(self, name)
             if low > high:
                 raise DataError(f"augment: {name} from {low} to {high}, want the lower one first")
+        if self.tract_range[0] <= 0 or not 0 <= self.tract_bend <= 0.05:
+            raise DataError("augment: tract_range wants factors above 0, tract_bend 0 to 0.05")
         if self.speed[0] <= 0:
             raise DataError(f"augment: speed {self.speed[0]}, want one above 0")
 
@@ -266,6 +272,37 @@ def _time_mask(
         start = draw.uniform(0, 1)[:, None] * (lengths[:, None] - width)
         masked |= (frames >= start) & (frames < start + width)
     return masked
+
+
+def warp_tract(
+    features: torch.Tensor,
+    centres: torch.Tensor,
+    config: AugmentConfig,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Log-mel features ``(N, T, F)`` as of speakers with other vocal tracts (Jaitly & Hinton 2013).
+
+    What lay at a frequency lies at that times a factor, drawn an utterance from `tract_range` and bent a
+    little around the first formants. `centres` ``(F,)`` are the bands' middles in Hz, rising.
+    """
+    if not config.tract:
+        return features
+    draw = _Draw(len(features), features.device, generator)
+    low, high = (math.log(factor) for factor in config.tract_range)
+    factor = draw.uniform(low, high)[:, None]
+    bends = (draw.normal(3).clamp(-2, 2) * config.tract_bend)[..., None]
+    middles = torch.tensor([500.0, 1500.0, 3000.0], device=features.device).log2()
+    octaves = centres.clamp(min=20.0).log2()
+    reach = (1 - (octaves - middles[:, None]).abs()).clamp(min=0)
+    factor = (factor + (bends * reach).sum(dim=1)) * draw.chance(config.tract)[:, None]
+    source = (centres / factor.exp()).clamp(float(centres[0]), float(centres[-1])).contiguous()
+    upper = torch.searchsorted(centres, source).clamp(1, len(centres) - 1)
+    start, end = centres[upper - 1], centres[upper]
+    part = ((source - start) / (end - start))[:, None]
+    index = upper[:, None].expand(features.shape)
+    return torch.lerp(
+        torch.gather(features, 2, index - 1), torch.gather(features, 2, index), part.to(features)
+    )
 
 
 def _rms(waves: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:

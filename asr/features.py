@@ -73,6 +73,9 @@ class Frontend(Protocol):
 
     config: FrontendConfig
 
+    def centres(self) -> torch.Tensor:
+        """The middle of each band in Hz, rising, ``(F,)``."""
+
     def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
         """Samples ``(S,)`` in ±1 -> features ``(T, F)``."""
 
@@ -163,6 +166,11 @@ class Fbank:
 
     def __init__(self, config: Optional[FrontendConfig] = None) -> None:
         self.config = config or FrontendConfig()
+
+    def centres(self) -> torch.Tensor:
+        """The middle of each band in Hz, rising, ``(F,)``."""
+        mels = torch.from_numpy(_band_edges(self.config)[1:-1])
+        return (700 * torch.expm1(mels / 1127.0)).float()
 
     def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
         """Samples ``(S,)`` in ±1 -> features ``(T, F)`` by kaldi-native-fbank."""
@@ -283,12 +291,17 @@ def _mel(hertz: Any) -> Any:
     return 1127.0 * np.log1p(np.asarray(hertz, dtype=np.float64) / 700.0)
 
 
+def _band_edges(config: FrontendConfig) -> Any:
+    """Where each band begins, has its middle and ends, in mel: ``(F + 2,)``, one step further each."""
+    low, high = _mel(config.low_frequency), _mel(config.high_frequency)
+    return low + np.arange(config.bins + 2) * (high - low) / (config.bins + 1)
+
+
 @lru_cache(maxsize=4)
 def _mel_filters(config: FrontendConfig) -> torch.Tensor:
     """Triangular filters equally wide in mel, ``(fft_size / 2, F)`` (Kaldi leaves out Nyquist)."""
     size = _fft_size(config.frame_length)
-    low, high = _mel(config.low_frequency), _mel(config.high_frequency)
-    edges = low + np.arange(config.bins + 2) * (high - low) / (config.bins + 1)
+    edges = _band_edges(config)
     mels = _mel(np.arange(size // 2) * config.sample_rate / size)[:, None]
     up = (mels - edges[:-2]) / (edges[1:-1] - edges[:-2])
     down = (edges[2:] - mels) / (edges[2:] - edges[1:-1])

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Optional
 
 import torch
 
-from uyir.asr.augment import WaveAugment, spec_augment, time_mask
+from uyir.asr.augment import WaveAugment, spec_augment, time_mask, warp_tract
 from uyir.asr.checkpoint import read_tokens
 from uyir.asr.config import TrainConfig
 from uyir.asr.data import (
@@ -100,6 +100,7 @@ class Trainer:
         self.mixture, self.dev = self._read_data(shape)
         self.frontend = make_frontend(shape.frontend)
         self.augment = WaveAugment(config.augment)
+        self._centres = self.frontend.centres().to(self.device)
         self.mmi = self._make_mmi() if config.mmi_weight else None
         self.progress = Progress()
         torch.manual_seed(config.seed)
@@ -372,6 +373,7 @@ class Trainer:
                     data_wait=round(waited / span, 3),
                     skipped=self.progress.skipped,
                     minutes=round(self.progress.seconds / 60, 2),
+                    **self._memory(),
                 )
                 losses, waited, log_from = [], 0.0, (now, self.progress.audio_seconds)
             if step % self.config.eval_steps == 0 and self._done() < 1:
@@ -386,6 +388,12 @@ class Trainer:
             if time.monotonic() - saved > self.config.save_seconds:
                 self._save()
                 saved = last = time.monotonic()
+
+    def _memory(self) -> dict[str, float]:
+        """The most memory that tensors have taken on the GPU, in GB."""
+        if self.device.type != "cuda":
+            return {}
+        return {"peak_gb": round(torch.cuda.max_memory_allocated(self.device) / 1e9, 2)}
 
     def _batches(self) -> Iterator[Optional[Batch]]:
         """Batches of this process; None where it can read nothing of one that the others can."""
@@ -495,7 +503,8 @@ class Trainer:
         if self.frontend.config.kind == "waveform":
             inputs.append(time_mask(lengths, config.augment, generator))
         else:
-            inputs[0] = spec_augment(features, lengths, self.model.mean, config.augment, generator)
+            warped = warp_tract(features, self._centres, config.augment, generator)
+            inputs[0] = spec_augment(warped, lengths, self.model.mean, config.augment, generator)
         with torch.autocast(self.device.type, torch.bfloat16, self.device.type == "cuda"):
             log_probs, out_lengths, inter = self._network(*inputs)
         loss = ctc_loss(log_probs, out_lengths, batch)

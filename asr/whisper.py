@@ -45,6 +45,13 @@ class LogMel:
         )
         self._window = torch.hann_window(window)
 
+    def centres(self) -> torch.Tensor:
+        """The middle of each band in Hz, ``(80,)``."""
+        # Slaney's scale: linear to 1,000 Hz (15 mel), then a factor of 6.4 every 27 mel.
+        top = 15 + 27 * math.log(self.config.sample_rate / 2000, 6.4)
+        mels = torch.arange(1, self.config.bins + 1) * (top / (self.config.bins + 1))
+        return torch.where(mels < 15, mels * 200 / 3, 1000 * 6.4 ** ((mels - 15) / 27))
+
     def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
         """Samples ``(S,)`` in ±1 -> features ``(T, F)``."""
         return self.batch([torch.as_tensor(samples, dtype=torch.float32)])[0][0]

@@ -20,13 +20,17 @@ import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Optional
 
 import numpy as np
 import soundfile
 import soxr
+from spoken import PAUSE, say
 from synthesise import RATE, Failure, Sentence, read_sentences, write_manifest
+
+from uyir.lexicon.g2p import load_g2p
 
 VOICES = Path("/usr/share/festival/voices")
 
@@ -34,7 +38,7 @@ VOICES = Path("/usr/share/festival/voices")
 # are taken where a pair of the first was not recorded, and those after "/" are as good as each other: final
 # உ is said between u and i, in every degree. A geminate is the single phone, held longer.
 _INDIAN = """
-a=a aa=aa i=ih ii=iy u=uh uu=uw e=eh ee=ee o=oh oo=oo eu=uh/@/ih/eh ai=ay au=aw ae=ee
+a=a aa=aa i=ih ii=iy u=uh uu=uw e=eh ee=ee o=oh oo=oo eu=uh/@/ih/eh/ee/a ai=ay au=aw ae=ee
 k=k g=g kh=kh|k gh=gh|g ng=n c=ch j=j ch=ch jh=j ny=n tx=T dx=D txh=td|T dxh=D nx=N
 t=th d=dh th=tth|th dh=ddh|dh n=n p=p b=b ph=p bh=bh|b m=m tq=T dq=D y=y r=r rx=R|r
 l=l lx=L zx=zh|L v=v s=s sh=sh sx=sh h=h f=f|p z=j
@@ -71,7 +75,7 @@ KNOWN = {
         "telugu/telugu_NSK_diphone/group/NSKlpc.group",
         _INDIAN,
         "pau",
-        (85, 150),
+        (75, 190),
         whole=True,
     ),
     "lp": Voice(
@@ -88,6 +92,8 @@ KNOWN = {
         "#",
         (150, 240),
     ),
+    "krb": Voice("voice_czech_krb", "czech/czech_krb/group/krb.group", _CZECH, "#", (180, 280)),
+    "ph": Voice("voice_czech_ph", "czech/czech_ph/group/ph.group", _CZECH, "#", (80, 150)),
     "mv": Voice(
         "voice_hy_fi_mv_diphone",
         "finnish/hy_fi_mv_diphone/group/mvlpc.group",
@@ -151,6 +157,9 @@ class Inventory:
         ways: dict[str, tuple[int, list[tuple[str, float]]]] = {silence: (0, [])}
         steps: list[tuple[list[tuple[str, ...]], float]] = []
         for phone in phones:
+            if phone == PAUSE:
+                steps.append(([(silence,)], rng.choice((0.06, 0.12, 0.25, 0.5))))
+                continue
             found = self.single(phone)
             if found is None:
                 return None
@@ -180,8 +189,9 @@ def scheme(
 ) -> str:
     """A line of Festival's Scheme that says `sounds` into `wave`: rate, melody and unevenness by `rng`."""
     voice = inventory.voice
-    pace = rng.uniform(0.75, 1.35)
-    pitch = rng.uniform(*voice.pitch)
+    pace = rng.uniform(0.7, 1.4)
+    pitch = voice.pitch[0] * (voice.pitch[1] / voice.pitch[0]) ** rng.random()
+    uneven = rng.uniform(0.05, 0.35)
     span = rng.uniform(0.05, 0.25)
     vowels = {
         name
@@ -189,17 +199,37 @@ def scheme(
         for way in inventory.choices.get(phone, [])
         for name in way
     }
-    items = [f"({voice.silence} 0.15)"]
+    items = [f"({voice.silence} {rng.choice((0.02, 0.08, 0.15)):.2f})"]
     for place, (name, length) in enumerate(sounds[:-1]):
-        seconds = max(0.035, length * pace * rng.uniform(0.8, 1.25))
+        seconds = max(0.03, length * pace * rng.uniform(1 - uneven, 1 + uneven))
         melody = pitch * (1 + span * (0.5 - place / len(sounds)) + rng.uniform(-0.04, 0.04))
         target = f" ({seconds / 2:.3f} {melody:.0f})" if name in vowels else ""
         items.append(f"({name} {seconds:.3f}{target})")
-    items.append(f"({voice.silence} 0.15)")
+    items.append(f"({voice.silence} {rng.choice((0.02, 0.08, 0.15)):.2f})")
     return (
         f"(set! u (utt.synth (Utterance Segments ({' '.join(items)}))))"
         f'(utt.save.wave u "{wave}" (quote riff))'
     )
+
+
+@lru_cache(maxsize=1 << 17)
+def _phones(word: str, language: str) -> tuple[str, ...]:
+    return load_g2p(language).pronounce(word, variants=False)[0].phones
+
+
+def spoken(
+    inventory: Inventory, sentence: Sentence, rng: random.Random
+) -> Optional[list[tuple[str, float]]]:
+    """Sounds of a sentence as one speaker may say it, or as it is written where the voice cannot say that."""
+    words = [_phones(word, sentence.language) for word in sentence.text.split()]
+    if " ".join(phone for word in words for phone in word) != sentence.phones:
+        words = [tuple(sentence.phones.split())]
+    for degree in (rng.random(), 0.3 * rng.random(), 0.0):
+        sounds = say(words, sentence.language, rng, degree, pauses=rng.choice((0.0, 0.04, 0.15)))
+        found = inventory.sounds_of(sounds, rng)
+        if found is not None:
+            return found
+    return None
 
 
 def speak_shard(inventory: Inventory, sentences: list[Sentence], shard: Path, seed: str) -> None:
@@ -210,19 +240,23 @@ def speak_shard(inventory: Inventory, sentences: list[Sentence], shard: Path, se
     with tempfile.TemporaryDirectory() as folder:
         for number, sentence in enumerate(sentences):
             rng = random.Random(f"{seed}/{name}/{sentence.id}")
-            sounds = inventory.sounds_of(sentence.phones.split(), rng)
+            sounds = spoken(inventory, sentence, rng)
             if sounds is not None:
                 wave = Path(folder) / f"{number}.wav"
                 lines.append(scheme(inventory, sounds, wave, rng))
-                said.append((sentence, wave, rng.uniform(0.82, 1.28)))
+                said.append((sentence, wave, rng.uniform(0.8, 1.32)))
         script = Path(folder) / "say.scm"
         script.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        subprocess.run(
+        result = subprocess.run(
             ["festival", "-b", str(script)],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
+        silent = sum(not wave.exists() for _, wave, _ in said)
+        if silent:
+            reason = " ".join(result.stderr.decode("utf-8", "replace").split())[:300]
+            print(f"{shard}: festival left out {silent} of {len(said)}: {reason}", file=sys.stderr)
         offset, index = 0, []
         with shard.with_suffix(".part").open("wb") as file:
             for sentence, wave, tract in said:
@@ -253,23 +287,21 @@ def sayable(
     sentences: list[Sentence], inventory: Inventory, count: int, seed: str
 ) -> Iterator[Sentence]:
     """`count` runs of 1 to 5 words that a voice can say, drawn from the sentences' words."""
-    from uyir.lexicon.g2p import load_g2p
-
     rng = random.Random(f"{seed}/{inventory.voice.command}")
     words: dict[str, dict[str, str]] = {}
     for language in sorted({sentence.language for sentence in sentences}):
         g2p = load_g2p(language)
         found: dict[str, str] = {}
         texts = [sentence.text for sentence in sentences if sentence.language == language]
-        for word in dict.fromkeys(word for text in texts[:6000] for word in text.split()):
-            phones = g2p.pronounce(word)[0].phones
+        for word in dict.fromkeys(word for text in texts[:1500] for word in text.split()):
+            phones = g2p.pronounce(word, variants=False)[0].phones
             if inventory.sounds_of(phones, rng) is not None:
                 found[word] = " ".join(phones)
         words[language] = found
     lists = {language: sorted(found) for language, found in words.items() if found}
     for number in range(count):
         language = rng.choice(sorted(lists))
-        chosen = rng.choices(lists[language], k=rng.randint(1, 5))
+        chosen = rng.choices(lists[language], k=rng.choice((1, 1, 1, 2, 3, 4, 5)))
         spoken = " ".join(words[language][word] for word in chosen)
         yield Sentence(f"{language}-run{number}", language, " ".join(chosen), spoken)
 

@@ -13,7 +13,9 @@ from uyir.asr.augment import (
     change_speed,
     mu_law,
     spec_augment,
+    warp_tract,
 )
+from uyir.asr.features import FrontendConfig, make_frontend
 from uyir.errors import DataError
 
 NOTHING = {
@@ -173,3 +175,36 @@ def test_spec_augment_masks_with_the_fill() -> None:
 def test_impossible_settings(values: dict[str, object]) -> None:
     with pytest.raises(DataError, match="augment"):
         AugmentConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", ["kaldi-fbank", "whisper-logmel"])
+def test_warped_tract_moves_a_tone(kind: str) -> None:
+    """A tone's features, warped by a factor, are about those of the tone at that times its frequency."""
+    frontend = make_frontend(FrontendConfig(kind=kind))
+    centres = frontend.centres()
+    assert (centres.diff() > 0).all()
+
+    def peak(hertz: float) -> int:
+        wave = torch.sin(2 * math.pi * hertz * torch.arange(16000) / 16000)[None]
+        return int(frontend.batch(wave)[0][0].mean(dim=0).argmax())
+
+    wave = torch.sin(2 * math.pi * 1000 * torch.arange(16000) / 16000)[None]
+    features, _ = frontend.batch(wave.expand(2, -1))
+    config = AugmentConfig(tract=1.0, tract_range=(1.2, 1.2), tract_bend=0.0)
+    warped = warp_tract(features, centres, config, torch.Generator().manual_seed(1))
+    assert abs(int(warped[0].mean(dim=0).argmax()) - peak(1200)) <= 1
+    assert abs(peak(1200) - peak(1000)) > 3
+    same = warp_tract(features, centres, AugmentConfig(), torch.Generator())
+    assert same is features
+
+
+def test_warped_tracts_differ_and_repeat() -> None:
+    centres = make_frontend(FrontendConfig()).centres()
+    features = torch.rand(40, 5, 80)
+    config = AugmentConfig(tract=0.5)
+    one, two = (
+        warp_tract(features, centres, config, torch.Generator().manual_seed(3)) for _ in range(2)
+    )
+    assert torch.equal(one, two)
+    changed = (one - features).abs().amax(dim=(1, 2)) > 1e-4
+    assert 10 <= int(changed.sum()) <= 30
