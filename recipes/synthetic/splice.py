@@ -22,14 +22,22 @@ from typing import Optional
 import numpy as np
 import soundfile
 import soxr
-from spoken import say
+from spoken import VOWELS, say
 from synthesise import RATE, Failure, Sentence, read_sentences, write_manifest
 
 from uyir.lexicon.g2p import load_g2p
 
-VOWELS = frozenset("a aa i ii u uu e ee o oo ae ai au".split())
 #: Phones that a reader of Kannada does not have, and what is nearest to them.
-NEAREST = {"eu": "u", "rx": "r", "zx": "lx", "tq": "tt", "dq": "d", "ng": "n", "nng": "nn", "ny": "n"}
+NEAREST = {
+    "eu": "u",
+    "rx": "r",
+    "zx": "lx",
+    "tq": "tt",
+    "dq": "d",
+    "ng": "n",
+    "nng": "nn",
+    "ny": "n",
+}
 #: A stretch that is this many phones long at most is looked up.
 LONGEST = 14
 #: A silence of more than this between two phones is a pause, in s.

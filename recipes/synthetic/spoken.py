@@ -15,7 +15,7 @@ from dataclasses import dataclass
 #: Stands for a pause in a list of sounds.
 PAUSE = "_"
 
-_VOWELS = frozenset("a aa i ii u uu e ee o oo eu ae ai au".split())
+VOWELS = frozenset(("a", "aa", "i", "ii", "u", "uu", "e", "ee", "o", "oo", "eu", "ae", "ai", "au"))
 
 # Language (t, k or both), left, phone, right, what is said (0: nothing; + joins), how often at the full degree. A context is V
 # (vowel), C (consonant), # (edge of a word) or * (anything).
@@ -56,7 +56,7 @@ def _is(neighbour: str, context: str) -> bool:
         return True
     if neighbour == "#":
         return False
-    return context == ("V" if neighbour in _VOWELS else "C")
+    return context == ("V" if neighbour in VOWELS else "C")
 
 
 def _habits() -> dict[tuple[str, str], list[_Habit]]:
