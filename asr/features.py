@@ -136,6 +136,10 @@ class Waveform:
     def __init__(self, config: FrontendConfig) -> None:
         self.config = config
 
+    def centres(self) -> torch.Tensor:
+        """Samples have no bands: one middle, at 0 Hz."""
+        return torch.zeros(1)
+
     def cpu(self, samples: Union[Samples, torch.Tensor]) -> torch.Tensor:
         """Samples ``(S,)`` in ±1 -> features ``(S, 1)``."""
         return self.batch([torch.as_tensor(samples, dtype=torch.float32).reshape(-1)])[0][0]
