@@ -8,10 +8,9 @@ events over a token per frame, so that times, score parts and confidence mean th
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any, NamedTuple, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +21,7 @@ BLANK = 0
 NOISE = 1
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """Equal neighbouring tokens of an alignment, ``[begin, end)`` in frames; never the blank."""
 
     token: int
@@ -124,11 +122,27 @@ def _matches(runs: Sequence[Run], used: int, pronunciation: Sequence[int]) -> li
     return found
 
 
-def _spans_by_events(runs: Sequence[Run], frames: Sequence[int]) -> list[Span]:
-    begins = [run.begin for run in runs]
-    firsts = [max(0, bisect_right(begins, frame) - 1) for frame in frames]
-    afters = [*firsts[1:], len(runs)]
-    return [(first, max(first, after)) for first, after in zip(firsts, afters)]
+@dataclass(frozen=True, eq=False)
+class AlignedPaths:
+    """P paths through a graph, laid one behind the other.
+
+    ``frames`` (P,): how many each has; ``tokens`` and ``along`` (sum of frames,): the token of every frame, and
+    its log_prob, unscaled. ``events`` (P,): how many labels come out on each; ``event_frames`` and ``labels``:
+    when, and which. By path ``lm_scores`` (P,) and ``final`` (P,). ``confidences``, one a label, are posteriors
+    from a lattice. Without them a label's confidence is the geometric mean, over its tokens, of the
+    network's highest probability of that token within its run: what the network alone thinks of the
+    label's sounds.
+    """
+
+    frames: npt.NDArray[Any]
+    tokens: npt.NDArray[Any]
+    along: npt.NDArray[Any]
+    events: npt.NDArray[Any]
+    event_frames: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    lm_scores: npt.NDArray[Any]
+    final: npt.NDArray[Any]
+    confidences: Optional[npt.NDArray[Any]] = None
 
 
 def from_path(
@@ -141,51 +155,107 @@ def from_path(
     final: bool,
     confidences: Optional[Sequence[float]] = None,
 ) -> Hypothesis:
-    """A hypothesis from a path through a graph.
+    """A hypothesis from a path through a graph; see `AlignedPaths`.
 
     ``alignment`` (T,): the token of every frame; ``events``: *(frame, label)* for every label of the
-    path, in order; ``log_probs`` (T, C): unscaled. Without ``confidences`` (posteriors from a lattice)
-    a label's confidence is the geometric mean, over its tokens, of the network's highest
-    probability of that token within its run: what the network alone thinks of the label's sounds.
+    path, in order; ``log_probs`` (T, C): unscaled.
     """
     tokens = np.asarray(alignment, dtype=np.int64)
-    along = log_probs[np.arange(len(tokens)), tokens].astype(np.float64)
-    am_score = float(along.sum())
-    runs = runs_of(alignment)
-    labels = tuple(label for _, label in events)
-    spans = _spans_by_events(runs, [frame for frame, _ in events])
-    times, ends = [], []
-    for (first, after), (frame, _) in zip(spans, events):
-        if first < after:
-            times.append(runs[first].begin)
-            ends.append(runs[after - 1].end)
-        else:  # several labels came out with one token
-            times.append(runs[first].begin if runs else frame)
-            ends.append(runs[first].end if runs else frame)
-    if confidences is None:
-        peaks = [float(along[run.begin : run.end].max()) for run in runs]
-        confidences = [
-            math.exp(min(0.0, sum(peaks[first:after]) / (after - first))) if after > first else 1.0
-            for first, after in spans
-        ]
-    sure = tuple(min(1.0, max(0.0, float(c))) for c in confidences)
-    return Hypothesis(
-        subwords=labels,
-        times=tuple(times),
-        score=acoustic_scale * am_score + lm_score,
-        am_score=am_score,
-        lm_score=lm_score,
-        confidence=_geometric_mean(sure),
-        final=final,
-        ends=tuple(ends),
-        confidences=sure,
-        runs=tuple(runs),
+    came = np.array(events, dtype=np.int64).reshape(len(events), 2)
+    paths = AlignedPaths(
+        np.array([len(tokens)]),
+        tokens,
+        log_probs[np.arange(len(tokens)), tokens],
+        np.array([len(came)]),
+        came[:, 0],
+        came[:, 1],
+        np.array([lm_score]),
+        np.array([final]),
+        None if confidences is None else np.asarray(confidences, dtype=np.float64),
     )
+    return from_paths(paths, acoustic_scale)[0]
 
 
-def _geometric_mean(values: Sequence[float]) -> float:
-    if not values:
-        return 1.0
-    if min(values) <= 0.0:
-        return 0.0
-    return math.exp(sum(math.log(v) for v in values) / len(values))
+def sums(owner: npt.NDArray[Any], values: npt.NDArray[Any], count: int) -> npt.NDArray[np.float64]:
+    """(count,) the sum of the values of each owner."""
+    total = np.bincount(owner, weights=values.astype(np.float64), minlength=count)
+    return total.astype(np.float64)  # of nothing at all, bincount makes whole numbers
+
+
+def from_paths(paths: AlignedPaths, acoustic_scale: float) -> list[Hypothesis]:
+    """A hypothesis of each path, all at once."""
+    count = len(paths.frames)
+    along = paths.along.astype(np.float64)
+    begin = np.cumsum(paths.frames) - paths.frames
+    of_frame = np.repeat(np.arange(count), paths.frames)
+    am_scores = sums(of_frame, along, count)
+    # Runs of equal tokens, numbered through all paths; blanks are none.
+    starts = np.ones(len(along), dtype=bool)
+    starts[1:] = (np.diff(paths.tokens) != 0) | (np.diff(of_frame) != 0)
+    first = np.flatnonzero(starts)
+    last = np.append(first[1:], len(along))
+    peak = np.maximum.reduceat(along, first) if len(first) else along
+    loud = paths.tokens[first] != BLANK
+    first, last, peak = first[loud], last[loud], peak[loud]
+    of_run = of_frame[first]
+    run_end = np.cumsum(np.bincount(of_run, minlength=count))
+    run_begin = np.append(0, run_end[:-1])
+    # A label's runs: from the one at its frame to the one before the next label's.
+    of_event = np.repeat(np.arange(count), paths.events)
+    inside = np.minimum(paths.event_frames, paths.frames[of_event] - 1) + begin[of_event]
+    low = np.maximum(np.searchsorted(first, inside, side="right") - 1, run_begin[of_event])
+    high = run_end[of_event]
+    if len(low) > 1:
+        more = of_event[1:] == of_event[:-1]
+        high[:-1][more] = low[1:][more]
+    high = np.maximum(low, high)
+    silent = run_begin[of_event] == run_end[of_event]
+    ends = np.append(first, 0), np.append(last, 0)
+    none = silent | (low >= len(first))
+    at = np.where(none, len(first), low)
+    shift = begin[of_event]
+    times = np.where(none, paths.event_frames, ends[0][at] - shift)
+    until = np.where(none, at, np.maximum(low, high - 1))
+    until = np.where(none, paths.event_frames, ends[1][until] - shift)
+    sure = paths.confidences
+    if sure is None:
+        spans = np.stack([at, np.where(none, at, high)], axis=1).ravel()
+        peaks = np.add.reduceat(np.append(peak, [0.0, 0.0]), spans)[::2] if len(spans) else peak[:0]
+        size = high - low
+        sure = np.where(size > 0, np.exp(np.minimum(0.0, peaks / np.maximum(size, 1))), 1.0)
+    sure = np.clip(sure, 0.0, 1.0)
+    with np.errstate(divide="ignore"):
+        logs = sums(of_event, np.log(sure), count)
+    overall = np.exp(logs / np.maximum(paths.events, 1)).tolist()
+    scores = acoustic_scale * am_scores + paths.lm_scores
+
+    runs = list(map(Run, paths.tokens[first].tolist(), (first - begin[of_run]).tolist(), (last - begin[of_run]).tolist()))  # fmt: skip
+    columns = [column.tolist() for column in (paths.labels, times, until, sure)]
+    event_end = np.cumsum(paths.events)
+    rows = zip(
+        (event_end - paths.events).tolist(),
+        event_end.tolist(),
+        run_begin.tolist(),
+        run_end.tolist(),
+        scores.tolist(),
+        am_scores.tolist(),
+        paths.lm_scores.tolist(),
+        overall,
+        paths.final.tolist(),
+    )
+    labels, heard, heard_until, surely = columns
+    return [
+        Hypothesis(
+            subwords=tuple(labels[a:b]),
+            times=tuple(heard[a:b]),
+            score=score,
+            am_score=am,
+            lm_score=lm,
+            confidence=confidence,
+            final=bool(final),
+            ends=tuple(heard_until[a:b]),
+            confidences=tuple(surely[a:b]),
+            runs=tuple(runs[c:d]),
+        )
+        for a, b, c, d, score, am, lm, confidence, final in rows
+    ]

@@ -2,13 +2,12 @@
 
 The search. At frame 0 the start state and what its epsilons reach are active with their scores. On
 each frame every active state's emitting arcs are followed, and the best path into each state is
-kept. Of these, states more than ``beam`` below the best are dropped; epsilons are followed from the
-rest to a fixed point; then states more than ``beam`` below the best of all are dropped again. If more than
-``max_active`` are left, [best - beam, best] is cut into `BINS` bins and the lowest ones are dropped,
-whole, until at most ``max_active`` states are left (the best bin always stays). A state that a
-surviving one was reached from by an epsilon survives with it. Scores are float32, relative to the
-best state of their frame, so that an hour of audio loses no precision. Where two paths into a
-state score the same, the one whose last arc has the lower number (see `packed`) wins.
+kept. States more than ``beam`` below the best are dropped; from the rest chains of epsilons are followed
+(none raises a score: see `packed`), and what they lead to is dropped at the same bound. If more than
+``max_active`` states are left, [best - beam, best] is cut into `BINS` bins and the lowest ones are dropped,
+whole, until at most ``max_active`` states are left (the best bin always stays). Scores are float32,
+relative to the best state of their frame, so that an hour of audio loses no precision. Where two paths
+into a state score the same, the one whose last arc has the lower number (see `packed`) wins.
 """
 
 from __future__ import annotations
@@ -82,54 +81,39 @@ class Search:
         graph, front = self.graph, self.fronts[-1]
         arc, owner = ranges(graph.row[front.state], graph.row[front.state + 1])
         self.arcs_visited += len(arc)
-        score = (front.score[owner] + graph.weight[arc]) + row[graph.token[arc]]
+        score = (front.score[owner] + graph.pushed[arc]) + row[graph.token[arc]]
         return self._close(*_best(graph.target[arc], score, arc))
 
     def _close(self, state: Array, score: Array, arc: Array) -> Front:
         graph = self.graph
-        if len(state):
-            keep = score >= score.max() - np.float32(self.beam)
-            state, score, arc = state[keep], score[keep], arc[keep]
-            floor = score.max(initial=-np.inf) - np.float32(self.beam)
-        fresh = np.ones(len(state), dtype=bool)
-        while (fresh & (state >= graph.first_eps)).any():
-            at = np.flatnonzero(fresh & (state >= graph.first_eps))
-            place = state[at] - graph.first_eps
-            eps, owner = ranges(graph.eps_row[place], graph.eps_row[place + 1])
-            self.arcs_visited += len(eps)
-            eps = eps + graph.num_emitting
-            new = score[at[owner]] + graph.weight[eps]
-            good = new >= floor
-            old_state, old_score = state, score
-            state, score, arc = _best(
-                np.concatenate([state, graph.target[eps[good]]]),
-                np.concatenate([score, new[good]]),
-                np.concatenate([arc, eps[good]]),
-            )
-            place = _find(old_state, state)
-            fresh = (place < 0) | (old_score[place] < score)
-        return self._prune(state, score, arc)
-
-    def _prune(self, state: Array, score: Array, arc: Array) -> Front:
         if not len(state):
             return Front(state, score, arc, -np.inf)
         best = score.max()
+        floor = best - np.float32(self.beam)
+        keep = score >= floor
+        state, score, arc = state[keep], score[keep], arc[keep]
+        at = np.flatnonzero(state >= graph.first_eps)
+        if len(at):
+            chains = graph.closure
+            place = state[at] - graph.first_eps
+            chain, owner = ranges(chains.row[place], chains.row[place + 1])
+            self.arcs_visited += len(chain)
+            new = score[at[owner]] + chains.weight[chain]
+            good = new >= floor
+            state, score, arc = _best(
+                np.concatenate([state, chains.target[chain[good]]]),
+                np.concatenate([score, new[good]]),
+                np.concatenate([arc, chains.arc[chain[good]]]),
+            )
         keep = score >= cutoff(score, self.beam, self.max_active)
-        while True:  # what an epsilon led to a survivor stays
-            silent = keep & (arc >= self.graph.num_emitting)
-            needed = np.isin(state, self.graph.source[arc[silent]]) & ~keep
-            if not needed.any():
-                break
-            keep |= needed
-        norm = best
-        return Front(state[keep], score[keep] - norm, arc[keep], float(norm))
+        return Front(state[keep], score[keep] - best, arc[keep], float(best))
 
     def best_end(self) -> tuple[Optional[int], bool]:
         """The state where the best path ends, and whether that is a final one; None if it died."""
         front = self.fronts[-1]
         if not self.alive:
             return None, False
-        ends = front.score + self.graph.final[front.state]
+        ends = front.score + self.graph.pushed_final[front.state]
         if np.isfinite(ends).any():
             return int(front.state[int(np.argmax(ends))]), True
         return int(front.state[int(np.argmax(front.score))]), False
@@ -154,11 +138,11 @@ class Search:
         """
         graph = self.graph
         fronts = self.fronts
-        ends = fronts[-1].score + graph.final[fronts[-1].state]
+        ends = fronts[-1].score + graph.pushed_final[fronts[-1].state]
         if not self.alive or not np.isfinite(ends).any():
             return None
         best = ends.max()
-        beta = graph.final[fronts[-1].state] - best
+        beta = graph.pushed_final[fronts[-1].state] - best
         rows = np.asarray(log_probs, np.float32) * np.float32(self.acoustic_scale)
         arcs: list[Arc] = []
         finals: dict[int, float] = {}
@@ -172,7 +156,7 @@ class Search:
                 place = _find(after.state, graph.target[loud])
                 there = place >= 0
                 loud, owner, place = loud[there], owner[there], place[there]
-                rest = graph.weight[loud] + rows[frame][graph.token[loud]]
+                rest = graph.pushed[loud] + rows[frame][graph.token[loud]]
                 rest = rest - np.float32(after.norm) + beta_after[place]
                 good = front.score[owner] + rest >= -lattice_beam
                 np.maximum.at(beta, owner[good], rest[good])
@@ -190,7 +174,7 @@ class Search:
             there = place >= 0
             eps, owner, place = eps[there], owner[there], place[there]
             while True:
-                rest = graph.weight[eps] + beta[place]
+                rest = graph.pushed[eps] + beta[place]
                 good = front.score[owner] + rest >= -lattice_beam
                 raised = beta.copy()
                 np.maximum.at(raised, owner[good], rest[good])

@@ -17,6 +17,10 @@
 using std::max;
 using std::min;
 struct uint2 { unsigned x, y; };
+struct uint4 { unsigned x, y, z, w; };
+static uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
+static uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return {x, y, z, w}; }
+static unsigned __umulhi(unsigned a, unsigned b) { return (unsigned)((unsigned long long)a * b >> 32); }
 struct Dim { unsigned x; };
 static Dim threadIdx, blockIdx, blockDim, gridDim;
 static unsigned long long emulated_space[1 << 16];

@@ -19,7 +19,8 @@ import numpy as np
 import pytest
 
 from uyir.decode.engines import SearchOptions, why_not
-from uyir.decode.engines.cuda import CudaEngine, source
+from uyir.decode.engines.cuda import CudaEngine
+from uyir.decode.engines.cuda_session import Shape, source
 from uyir.decode.engines.packed import pack
 from uyir.decode.engines.reference import ReferenceEngine
 from uyir.decode.graph import Graph
@@ -35,29 +36,32 @@ class Emulated:
 
     made: ClassVar[dict] = {}
 
-    def __init__(self, macros):
-        self.library = self.made.get(tuple(macros.items()))
+    def __init__(self, name, macros):
+        key = (name, *macros.items())
+        self.library = self.made.get(key)
         if self.library is None:
-            self.library = self.made[tuple(macros.items())] = self.build(macros)
+            self.library = self.made[key] = self.build(name, macros)
 
     @staticmethod
-    def build(macros):
+    def build(name, macros):
         compiler = shutil.which("g++")
         if compiler is None:
             pytest.skip("no g++ to emulate the kernels with")
-        text = source().replace("extern __shared__ u64 space[];", "u64 *space = emulated_space;")
+        text = source(name).replace("extern __shared__ u64 space[];", "u64 *space = emulated_space;")
         text = text.replace('extern "C" __global__', "static __global__")
         arguments = {
-            "search": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(int **)a[3], *(u32 **)a[4], *(u64 **)a[5]",
-            "trace": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(u32 **)a[3], *(const long long **)a[4], *(const int **)a[5], *(int **)a[6]",
+            "search": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(int **)a[3], *(u32 **)a[4], *(u64 **)a[5], *(u32 **)a[6]",
+            "look": "*(Batch *)a[0], *(Record *)a[1], *(int **)a[2]",
+            "trace": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2]",
             "rescan": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(Lattice *)a[3], *(int **)a[4]",
-            "spell": "*(Batch *)a[0], *(Lattice *)a[1], *(u32 **)a[2], *(const long long **)a[3], *(const int **)a[4], *(int **)a[5]",
             "share": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(Lattice *)a[3]",
+            "spell": "*(Graph *)a[0], *(Batch *)a[1], *(Record *)a[2], *(Lattice *)a[3]",
         }
+        here = {name: args for name, args in arguments.items() if f" {name}(Graph" in text or f" {name}(Batch" in text}
         doors = "".join(
             f"static void do_{name}(void **a) {{ {name}({args}); }}\n"
             f'extern "C" void launch_{name}(unsigned grid, unsigned block, void **a) {{ run_grid(do_{name}, grid, block, a); }}\n'
-            for name, args in arguments.items()
+            for name, args in here.items()
         )
         text = (HERE / "block_of_fibers.hpp").read_text() + text + doors
         flags = [f"-D{name}={value}" for name, value in macros.items()]
@@ -341,23 +345,26 @@ def test_chunks_give_what_the_whole_gives(toys):
         assert a.final == b.final and a.arcs.tolist() == b.arcs.tolist()
 
 
-def test_tables_and_records_too_small_at_first_change_nothing(toys, monkeypatch):
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        [(64, 40)],  # the next one is taken
+        [(64, 40), (700, 410)],  # where 300 fit, a frame that does not is done again, cut higher up
+        [(64, 40), (700, 410, False)],  # in the GPU's memory
+    ],
+)
+def test_tables_and_records_too_small_at_first_change_nothing(toys, monkeypatch, sizes):
     graph = toys.ctc_graph(7, words=30, tokens=12, epsilons=True).real()
     options = SearchOptions(beam=40.0, max_active=300)
     batch = toys.batch([toys.log_probs(70 + i, 12, 12, peaky=3.0) for i in range(4)])
     want = ReferenceEngine(graph, options).decode(*batch)
     engine = cuda_engine(graph, options)
-    engine._room = 1.0
-    plain = engine.shape
-
-    def small(options, *, large=False):
-        from dataclasses import replace
-
-        shape = plain(options, large=large)
-        return shape if large else replace(shape, log_slots=9)
-
-    monkeypatch.setattr(engine, "shape", small)
-    monkeypatch.setattr("uyir.decode.engines.cuda._FIRST_ROOM", 1)
+    large = engine.shapes(options)
+    shapes = [Shape(128, slots, listed, 1, *shared) for slots, listed, *shared in sizes]
+    monkeypatch.setattr(engine, "shapes", lambda options: [*shapes, *large])
+    monkeypatch.setattr(engine, "first_shape", lambda options, shapes: 0)
+    monkeypatch.setattr(engine, "expected_active", lambda options: 1.0)
     found = engine.decode(*batch)
+    assert engine.restarts > 0
     assert [h[0].score for h in found] == [h[0].score for h in want]
     assert [h[0].subwords for h in found] == [h[0].subwords for h in want]
