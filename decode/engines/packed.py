@@ -184,7 +184,9 @@ def _closure(
             held = [(so_far[0], so_far[1], so_far[2], so_far[3])]
             place, owner = ranges(begin[target[first]], begin[target[first]] + size[target[first]])
             by = first[owner]
-            chains.append((source[by], so_far[1][place], weight[by] + so_far[2][place], so_far[3][place]))
+            chains.append(
+                (source[by], so_far[1][place], weight[by] + so_far[2][place], so_far[3][place])
+            )
         at, to, score, arc = (np.concatenate(column) for column in zip(*chains))
         order = np.lexsort((arc, -score, to, at))
         at, to, score, arc = at[order], to[order], score[order], arc[order]
