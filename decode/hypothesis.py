@@ -8,7 +8,7 @@ events over a token per frame, so that times, score parts and confidence mean th
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Optional
 
@@ -27,6 +27,41 @@ class Run(NamedTuple):
     token: int
     begin: int
     end: int
+
+
+class Runs(Sequence[Run]):
+    """The runs of one path, made when they are looked at: those of most hypotheses never are."""
+
+    __slots__ = ("_columns", "_made")
+
+    def __init__(self, tokens: Sequence[int], begins: Sequence[int], ends: Sequence[int]) -> None:
+        self._columns = (tokens, begins, ends)
+        self._made: Optional[tuple[Run, ...]] = None
+
+    def _all(self) -> tuple[Run, ...]:
+        if self._made is None:
+            self._made = tuple(map(Run, *self._columns))
+        return self._made
+
+    def __len__(self) -> int:
+        return len(self._columns[0])
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._all()[place]
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._all())
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, (Runs, tuple)):
+            return self._all() == tuple(other)
+        return NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self._all())
+
+    def __repr__(self) -> str:
+        return repr(self._all())
 
 
 @dataclass(frozen=True)
@@ -56,25 +91,13 @@ class Hypothesis:
     final: bool
     ends: tuple[int, ...] = ()
     confidences: tuple[float, ...] = ()
-    runs: tuple[Run, ...] = ()
+    runs: Sequence[Run] = ()
     error: Optional[str] = None
 
 
 def failed(reason: str) -> Hypothesis:
     """The empty, unfinished hypothesis of an utterance that cannot be searched."""
     return Hypothesis((), (), -math.inf, -math.inf, -math.inf, 0.0, False, error=reason)
-
-
-def runs_of(alignment: Sequence[int]) -> list[Run]:
-    """The tokens that an alignment (T,) spells, in order: repeats merged, blanks dropped."""
-    runs: list[Run] = []
-    begin = 0
-    for frame in range(1, len(alignment) + 1):
-        if frame == len(alignment) or alignment[frame] != alignment[begin]:
-            if alignment[begin] != BLANK:
-                runs.append(Run(int(alignment[begin]), begin, frame))
-            begin = frame
-    return runs
 
 
 Span = tuple[int, int]  # [first, after): the runs of one label
@@ -229,7 +252,10 @@ def from_paths(paths: AlignedPaths, acoustic_scale: float) -> list[Hypothesis]:
     overall = np.exp(logs / np.maximum(paths.events, 1)).tolist()
     scores = acoustic_scale * am_scores + paths.lm_scores
 
-    runs = list(map(Run, paths.tokens[first].tolist(), (first - begin[of_run]).tolist(), (last - begin[of_run]).tolist()))  # fmt: skip
+    tokens, began, ended = (
+        column.tolist()
+        for column in (paths.tokens[first], first - begin[of_run], last - begin[of_run])
+    )
     columns = [column.tolist() for column in (paths.labels, times, until, sure)]
     event_end = np.cumsum(paths.events)
     rows = zip(
@@ -255,7 +281,7 @@ def from_paths(paths: AlignedPaths, acoustic_scale: float) -> list[Hypothesis]:
             final=bool(final),
             ends=tuple(heard_until[a:b]),
             confidences=tuple(surely[a:b]),
-            runs=tuple(runs[c:d]),
+            runs=Runs(tokens[c:d], began[c:d], ended[c:d]),
         )
         for a, b, c, d, score, am, lm, confidence, final in rows
     ]

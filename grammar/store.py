@@ -1,7 +1,7 @@
 """Expanded grammars kept on disk: expanding the lists takes seconds, reading the result a fraction of one.
 
-A grammar is kept as arrays (safetensors, nothing pickled) in ``$XDG_CACHE_HOME/uyir``, by default
-``~/.cache/uyir``, when a process first expands it. The file's name has a hash of every list of the
+A grammar is kept as arrays (safetensors, nothing pickled) in the cache folder (`uyir.cache`) when a process
+first expands it. The file's name has a hash of every list of the
 language, of the code that expands them and of what is switched off, and the file a hash of its content: a file
 whose hashes do not fit is not read but made again. Where the folder cannot be written nothing is kept.
 """
@@ -23,6 +23,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from uyir.cache import cache_folder
 from uyir.grammar.lists import LANGUAGE_DATA
 from uyir.grammar.morphotactics import (
     Entry,
@@ -48,12 +49,6 @@ _CODE = (
 )
 #: What the names of the arrays of `Tables` begin with in a file.
 _TABLES = "tables."
-
-
-def cache_folder() -> Path:
-    """Where expanded grammars are kept."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(home) if os.path.isabs(home) else Path.home() / ".cache") / "uyir"
 
 
 def kept_grammar(

@@ -336,10 +336,12 @@ def bench() -> None:
 @click.argument("audio", nargs=-1, type=click.Path(exists=True, path_type=Path))
 @click.option("--model", default=None, help="Model folder or bundled name.  [default: base]")
 @click.option("--language", default="ta", show_default=True, help="Whose graph is searched.")
+@click.option("--graph", "graph_file", type=click.Path(exists=True, path_type=Path), help="HLG.safetensors to search, instead of the model's.")  # fmt: skip
 @click.option("--log-probs", type=click.Path(exists=True, path_type=Path), help="NPZ with log_probs (sum of T, C) and lengths (N), instead of audio.")  # fmt: skip
 @click.option("--synthetic", "made", type=int, default=0, help="This many random ways through the graph, instead of audio.")  # fmt: skip
 @click.option("--noise", type=float, default=2.0, show_default=True, help="Of --synthetic.")
 @click.option("--limit", type=int, default=None, help="At most so many utterances.")
+@click.option("--count", type=int, default=None, help="Take utterances again until there are so many.")  # fmt: skip
 @click.option("--engine", "engines", multiple=True, help="Repeatable.  [default: all that can run]")
 @click.option("--beam", "beams", multiple=True, default=("12:3000", "16:7000"), show_default=True, help="BEAM:MAX_ACTIVE, repeatable.")  # fmt: skip
 @click.option("--batch", "batches", multiple=True, type=int, default=(600,), show_default=True)
@@ -352,10 +354,12 @@ def search(
     audio: tuple[Path, ...],
     model: Optional[str],
     language: str,
+    graph_file: Optional[Path],
     log_probs: Optional[Path],
     made: int,
     noise: float,
     limit: Optional[int],
+    count: Optional[int],
     engines: tuple[str, ...],
     beams: tuple[str, ...],
     batches: tuple[int, ...],
@@ -373,7 +377,9 @@ def search(
 
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    graph = Graph.load(graph_folder(find_model(model)) / language / "HLG.safetensors")
+    if graph_file is None:
+        graph_file = graph_folder(find_model(model)) / language / "HLG.safetensors"
+    graph = Graph.load(graph_file)
     if log_probs is not None:
         with np.load(log_probs) as data:
             ends = np.cumsum(data["lengths"])
@@ -391,6 +397,8 @@ def search(
     else:
         raise click.UsageError("give audio files, --log-probs or --synthetic")
     utterances = utterances[:limit]
+    if count is not None and utterances:
+        utterances = [utterances[i % len(utterances)] for i in range(count)]
     names = list(engines) or [n for n in NAMES if n != "reference" and why_not(n) is None]
     if peers:
         names.append("riva")

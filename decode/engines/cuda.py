@@ -322,9 +322,9 @@ class CudaEngine:
             if self._rescorer is not None:
                 host = self.on_host(session.log_probs[list(which)].float())
                 for u, lattice in enumerate(session.lattices(host)):
-                    raw = results[u]
-                    if raw is not None and lattice is not None:
-                        results[u] = replace(raw, lattice=lattice)
+                    kept = results[u]
+                    if kept is not None and lattice is not None:
+                        results[u] = replace(kept, lattice=lattice)
         none = np.empty(0, dtype=np.int32)
         for u, index in enumerate(which):
             if results[u] is None:

@@ -26,16 +26,24 @@ MOST_NBEST = 32
 _NO_ROOM, _TOO_MUCH = -1, -2
 #: Below this a narrowed lattice holds nothing worth having.
 _NARROWEST = 0.25
+#: Places of each kind beyond those expected.
+SPARE = 4096
 _BY_FRAME = ("node_base", "node_count", "arc_base", "arc_count", "loud_count", "deepest")
 
 
 class _Lattice(ctypes.Structure):
     _fields_ = (
-        *((name, _POINTER) for name in "state sum entry arc ends label weight top".split()),
+        *(
+            (name, _POINTER)
+            for name in ["state", "sum", "entry", "arc", "ends", "label", "weight", "top"]
+        ),
         ("room", ctypes.c_uint64 * 3),
         ("chunk", ctypes.c_uint32 * 3),
         *((name, _POINTER) for name in _BY_FRAME),
-        *((name, _POINTER) for name in "scores hashes beam best found path sure event".split()),
+        *(
+            (name, _POINTER)
+            for name in ["scores", "hashes", "beam", "best", "found", "path", "sure", "event"]
+        ),
         ("path_first", _POINTER),
         ("path_length", _POINTER),
         ("nbest", ctypes.c_int),
@@ -192,7 +200,8 @@ class Backward:
     def _chunk(self) -> Array:
         """Nodes, entries and arcs that a block takes at a time."""
         expected = self.engine.expected_lattice(self.session.options)
-        return np.clip(8 * expected * [1, self.nbest / 2, 1], 256, 16384).astype(np.int64)
+        chunk: Array = np.clip(8 * expected * [1, self.nbest / 2, 1], 256, 16384).astype(np.int64)
+        return chunk
 
     def _struct(self, **more: Any) -> Any:
         pointers = {name: tensor.data_ptr() for name, tensor in self.held.items()}
@@ -211,7 +220,7 @@ class Backward:
         session, engine = self.session, self.engine
         expected = engine.expected_lattice(session.options) * [1, self.nbest, 1]
         slack = min(session.count, engine.blocks(5)) * self._chunk()
-        self._grow((1.2 * expected * self._frames).astype(np.int64) + slack + 4096)
+        self._grow((1.2 * expected * self._frames).astype(np.int64) + slack + SPARE)
         shapes, at, todo = engine.lattice_shapes, 0, order
         while True:
             self._launch(todo, shapes[at])
@@ -239,7 +248,7 @@ class Backward:
             todo = large
         engine.note_lattice(session.options, top / self._frames / [1, self.nbest, 1])
         batch, held = session._batch(order, session.done)
-        module, threads = self._module(shapes[at])
+        module, _ = self._module(shapes[at])
         arguments = [engine.graph, batch, session._record(held), self._struct()]
         engine.launch(module, "share", session.count, 32, 0, arguments)
         self._held_tables = held
@@ -275,7 +284,9 @@ class Backward:
             first = np.concatenate([[0], np.cumsum(room)])
             size = int(first[-1]) * self.nbest
             # Lengths, paths and confidences lie side by side, for one copy to the host.
-            out = torch.empty(count * self.nbest + 2 * size, dtype=torch.int32, device=engine.device)
+            out = torch.empty(
+                count * self.nbest + 2 * size, dtype=torch.int32, device=engine.device
+            )
             event = torch.empty(2 * size, dtype=torch.int32, device=engine.device)
             batch, held = session._batch(np.arange(count), session.done, path_first=first)
             begin = out.data_ptr() + 4 * count * self.nbest

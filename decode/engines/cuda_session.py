@@ -459,7 +459,7 @@ class Session:
     def bytes(self) -> int:
         """Bytes on the GPU that the search recorded into."""
         held = [self._book, self._tables, *self._pool.values()]
-        return sum(tensor.numel() * tensor.element_size() for tensor in held)
+        return int(sum(tensor.numel() * tensor.element_size() for tensor in held))
 
     @property
     def log_probs(self) -> Any:

@@ -1,7 +1,7 @@
 """CUDA C++ compiled at run time and launched beside torch, with what torch's own packages bring.
 
 NVRTC (`libnvrtc`) compiles, the driver (`libcuda`) loads and launches; nobody needs nvcc. Compiled
-kernels are kept in the user's cache folder (``UYIR_CACHE``, else ``XDG_CACHE_HOME``/uyir, else ~/.cache/uyir).
+kernels are kept in the user's cache folder (`uyir.cache`).
 """
 
 from __future__ import annotations
@@ -12,22 +12,15 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Optional
 
+from uyir.cache import cache_folder
 from uyir.errors import EngineError
 
 _MAX_DYNAMIC_SHARED = 8  # CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-
-
-def cache_folder() -> Path:
-    """Where compiled kernels are kept."""
-    own = os.environ.get("UYIR_CACHE")
-    if own:
-        return Path(own)
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "uyir"
 
 
 def why_not() -> Optional[str]:
@@ -140,12 +133,13 @@ def _cubin(source: str, options: Sequence[str]) -> bytes:
     version = (ctypes.c_int(), ctypes.c_int())
     nvrtc.nvrtcVersion(ctypes.byref(version[0]), ctypes.byref(version[1]))
     key = f"{source}\0{options}\0{version[0].value}.{version[1].value}"
-    path = cache_folder() / "kernels" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
-    try:
+    path = None
+    with suppress(OSError, RuntimeError):  # no home folder, or nothing there
+        path = cache_folder() / "kernels" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.cubin"
         return path.read_bytes()
-    except OSError:
-        pass
     image = _compile(nvrtc, source, options)
+    if path is None:
+        return image
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:

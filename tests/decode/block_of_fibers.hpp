@@ -25,17 +25,47 @@ struct Dim { unsigned x; };
 static Dim threadIdx, blockIdx, blockDim, gridDim;
 static unsigned long long emulated_space[1 << 16];
 
-struct Fiber { ucontext_t context; bool done; unsigned id; std::vector<char> stack; };
+// How to go over from one stack to another. glibc's swapcontext asks the kernel for the signal mask each time,
+// and barriers are all that a kernel's emulation does.
+#if defined(__x86_64__)
+typedef void *Context;
+extern "C" __attribute__((visibility("hidden"))) void uyir_switch(Context *from, Context to);
+asm(".text\n.hidden uyir_switch\n.globl uyir_switch\nuyir_switch:\n"
+    "push %rbp\npush %rbx\npush %r12\npush %r13\npush %r14\npush %r15\n"
+    "mov %rsp, (%rdi)\nmov %rsi, %rsp\n"
+    "pop %r15\npop %r14\npop %r13\npop %r12\npop %rbx\npop %rbp\nret\n");
+static void go_over(Context &from, Context &to) { uyir_switch(&from, to); }
+static void begin_at(Context &c, std::vector<char> &stack, void (*main)()) {
+    // What uyir_switch pops: six registers, where to go; the stack is aligned as after a call.
+    void **top = (void **)(((size_t)(stack.data() + stack.size()) & ~(size_t)15) - 16);
+    top[1] = 0;
+    top[0] = (void *)main;
+    memset(top - 6, 0, 6 * sizeof(void *));
+    c = top - 6;
+}
+#else
+typedef ucontext_t Context;
+static void go_over(Context &from, Context &to) { swapcontext(&from, &to); }
+static void begin_at(Context &c, std::vector<char> &stack, void (*main)()) {
+    getcontext(&c);
+    c.uc_stack.ss_sp = stack.data();
+    c.uc_stack.ss_size = stack.size();
+    c.uc_link = 0;
+    makecontext(&c, main, 0);
+}
+#endif
+
+struct Fiber { Context context; bool done; unsigned id; std::vector<char> stack; };
 struct Barrier { unsigned arrived = 0, generation = 0, members = 0; };
 static std::vector<Fiber> fibers;
-static ucontext_t scheduler;
+static Context scheduler;
 static Barrier block_barrier, warp_barrier[64];
 static unsigned long long lane_value[64][32];
 static unsigned current;
 
 static void pause_fiber() {
     unsigned me = current;
-    swapcontext(&fibers[me].context, &scheduler);
+    go_over(fibers[me].context, scheduler);
     current = me;
     threadIdx.x = me;
 }
@@ -87,7 +117,7 @@ static void fiber_main() {
     --block_barrier.members;
     --warp_barrier[me.id / 32].members;
     if (block_barrier.members && block_barrier.arrived == block_barrier.members) { block_barrier.arrived = 0; ++block_barrier.generation; }
-    swapcontext(&me.context, &scheduler);
+    go_over(me.context, scheduler);
 }
 static void run_grid(void (*kernel)(void **), unsigned grid, unsigned block, void **arguments) {
     emulated_kernel = kernel;
@@ -104,11 +134,7 @@ static void run_grid(void (*kernel)(void **), unsigned grid, unsigned block, voi
             f.id = i;
             f.stack.resize(1 << 16);
             if (i % 32 == 0) { warp_barrier[i / 32] = Barrier(); warp_barrier[i / 32].members = 32; }
-            getcontext(&f.context);
-            f.context.uc_stack.ss_sp = f.stack.data();
-            f.context.uc_stack.ss_size = f.stack.size();
-            f.context.uc_link = 0;
-            makecontext(&f.context, fiber_main, 0);
+            begin_at(f.context, f.stack, fiber_main);
         }
         for (unsigned left = block; left;) {
             left = 0;
@@ -116,7 +142,7 @@ static void run_grid(void (*kernel)(void **), unsigned grid, unsigned block, voi
                 if (fibers[i].done) continue;
                 current = i;
                 threadIdx.x = i;
-                swapcontext(&scheduler, &fibers[i].context);
+                go_over(scheduler, fibers[i].context);
                 left += !fibers[i].done;
             }
         }

@@ -20,7 +20,9 @@ import pytest
 
 from uyir.decode.engines import SearchOptions, why_not
 from uyir.decode.engines.cuda import CudaEngine
-from uyir.decode.engines.cuda_session import Shape, source
+from uyir.decode.engines.cuda_lattice import Backward
+from uyir.decode.engines.cuda_lattice import Shape as LatticeShape
+from uyir.decode.engines.cuda_session import Session, Shape, source
 from uyir.decode.engines.packed import pack
 from uyir.decode.engines.reference import ReferenceEngine
 from uyir.decode.graph import Graph
@@ -257,6 +259,60 @@ def test_nbest_and_confidences_are_those_of_the_lattice(toys, epsilons):
             assert a[0].score == pytest.approx(
                 toy.viterbi(batch[0][ours.index(a)][: batch[1][ours.index(a)]]), rel=1e-4
             )
+
+
+def test_lattices_that_want_more_room_than_there_was_change_nothing(toys, monkeypatch):
+    """Too few places for nodes, sequences and arcs; then a frame too large for the smaller tables."""
+    options = SearchOptions(beam=30.0, max_active=10_000, nbest=4, lattice_beam=12.0)
+    graph = toys.ctc_graph(2, epsilons=True).real()
+    batch = toys.batch([toys.log_probs(20 + i, 5 + 2 * i, graph.num_tokens) for i in range(3)])
+    want = ReferenceEngine(graph, options).decode(*batch)
+    engine = cuda_engine(graph, options)
+    small = LatticeShape(64, 24, 16, 40, 1)
+    engine.lattice_shapes = (small, *engine.lattice_shapes)
+    monkeypatch.setattr(engine, "expected_lattice", lambda options: np.zeros(3))
+    monkeypatch.setattr("uyir.decode.engines.cuda_lattice.SPARE", 0)
+    monkeypatch.setattr(Backward, "_chunk", lambda self: np.full(3, 4))
+    found = engine.decode(*batch)
+    for a, b in zip(found, want):
+        assert [h.subwords for h in a] == [h.subwords for h in b]
+        assert a[0].confidences == pytest.approx(b[0].confidences, abs=2e-3)
+
+
+def test_room_for_lattices_grows_within_bounds(toys):
+    """Nothing was done when room ran out (all blocks ran into its end): the guess is not without bound."""
+    engine = cuda_engine(toys.ctc_graph(1).real(), SearchOptions(nbest=2))
+    session = Session(engine, [50_000], engine.options)
+    session.done = np.array([50_000])
+    back = object.__new__(Backward)
+    back.session, back.engine, back.nbest = session, engine, 2
+    back._frames, back._room = 50_001, np.array([1000, 1000, 1000])
+    wanted = back._wanted(np.array([-1]), np.array([900, 1500, 5000]))
+    assert wanted.tolist() == [4000, 4000, 4000]
+    assert back._wanted(np.array([3]), np.array([900, 900, 1500])).tolist() == [1080, 1080, 1500]
+
+
+def test_rescoring_reads_lattices_of_the_cuda_engine(toys):
+    class Twice:
+        """A larger model that adds nothing; what it is given is told."""
+
+        seen: ClassVar[list] = []
+
+        def rescore(self, lattice):
+            self.seen.append(lattice)
+            return lattice
+
+    graph = toys.ctc_graph(4, epsilons=True).real()
+    options = SearchOptions(beam=30.0, max_active=10_000, nbest=3, lattice_beam=12.0)
+    batch = toys.batch([toys.log_probs(40 + i, 6 + i, graph.num_tokens) for i in range(2)])
+    want = ReferenceEngine(graph, options).decode(*batch)
+    engine = cuda_engine(graph, options)
+    engine._rescorer = Twice()
+    for found in (engine.decode(*batch), [engine.hypotheses(r, 3) for r in engine.find(*batch)]):
+        for a, b in zip(found, want):
+            assert [h.subwords for h in a] == [h.subwords for h in b]
+            assert [h.score for h in a] == pytest.approx([h.score for h in b], abs=1e-3)
+    assert len(Twice.seen) == 4
 
 
 def test_a_lattice_of_the_cuda_engine_is_that_of_the_reference(toys):

@@ -1,11 +1,19 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
 
-from uyir.decode.hypothesis import Run, failed, from_path, runs_of, spans_by_pronunciation
+from uyir.decode.hypothesis import (
+    AlignedPaths,
+    Run,
+    failed,
+    from_path,
+    from_paths,
+    spans_by_pronunciation,
+)
 
 
 def runs(*tokens):
@@ -13,9 +21,50 @@ def runs(*tokens):
 
 
 def test_runs_merge_repeats_and_drop_blanks():
-    assert runs_of([0, 3, 3, 0, 3, 4, 4]) == [Run(3, 1, 3), Run(3, 4, 5), Run(4, 5, 7)]
-    assert runs_of([]) == []
-    assert runs_of([0, 0]) == []
+    def runs_of(alignment):
+        rows = np.zeros((len(alignment), 5), np.float32)
+        return from_path(alignment, [], rows, lm_score=0.0, acoustic_scale=1.0, final=True).runs
+
+    found = runs_of([0, 3, 3, 0, 3, 4, 4])
+    assert found == (Run(3, 1, 3), Run(3, 4, 5), Run(4, 5, 7)) and len(found) == 3
+    assert found[1] == Run(3, 4, 5) and found[1:] == found[1:3] and found != (Run(3, 1, 3),)
+    assert pickle.loads(pickle.dumps(found)) == found and hash(found) == hash(tuple(found))
+    assert runs_of([]) == ()
+    assert runs_of([0, 0]) == ()
+
+
+def test_paths_made_together_are_those_made_alone():
+    rng = np.random.default_rng(5)
+    alone, parts = [], []
+    for _ in range(60):
+        frames = int(rng.integers(0, 12))
+        rows = rng.normal(-2.0, 1.0, (frames, 4)).astype(np.float32)
+        tokens = (
+            np.sort(rng.integers(0, 4, frames))
+            if rng.random() < 0.5
+            else rng.integers(0, 4, frames)
+        )
+        count = int(rng.integers(0, 5))
+        at = np.sort(rng.integers(0, frames + 1, count))
+        labels = rng.integers(1, 9, count)
+        alone.append(
+            from_path(
+                tokens.tolist(),
+                list(zip(at.tolist(), labels.tolist())),
+                rows,
+                lm_score=float(frames),
+                acoustic_scale=0.5,
+                final=bool(frames % 2),
+            )
+        )
+        parts.append((frames, tokens, rows[np.arange(frames), tokens], count, at, labels))
+    frames, tokens, along, counts, at, labels = zip(*parts)
+    together = AlignedPaths(
+        np.array(frames), np.concatenate(tokens), np.concatenate(along), np.array(counts),
+        np.concatenate(at), np.concatenate(labels),
+        np.array(frames, dtype=float), np.array([f % 2 == 1 for f in frames]),
+    )  # fmt: skip
+    assert from_paths(together, 0.5) == alone
 
 
 def test_words_are_laid_over_the_runs_they_are_spoken_as():

@@ -11,6 +11,7 @@ import pytest
 
 import uyir.grammar.search as search_module
 import uyir.grammar.segment as segment_module
+from uyir.cache import cache_folder
 from uyir.errors import ScriptError
 from uyir.grammar.batch import LONGEST
 from uyir.grammar.cut import Cutter, cheapest_cut
@@ -20,7 +21,7 @@ from uyir.grammar.script import compose, decompose, is_wellformed, letters_of, l
 from uyir.grammar.search import Path as FoundPath
 from uyir.grammar.search import Search
 from uyir.grammar.segment import Segmenter
-from uyir.grammar.store import cache_folder, kept_grammar
+from uyir.grammar.store import kept_grammar
 from uyir.grammar.tables import units
 from uyir.grammar.weights import train
 
@@ -329,6 +330,7 @@ def test_letters_of_is_wellformedness_and_decomposition(language: str) -> None:
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.delenv("UYIR_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     return tmp_path / "cache" / "uyir"
 
@@ -384,6 +386,7 @@ def test_a_cache_that_cannot_be_written_is_none(
 ) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
+    monkeypatch.delenv("UYIR_CACHE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(blocked))
     assert cache_folder() == blocked / "uyir"
     assert kept_grammar("ta", data=toy_lists({})).language == "ta"
