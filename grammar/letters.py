@@ -99,11 +99,7 @@ class Encoder:
         ends = np.cumsum(lengths)
         points = np.minimum(points, len(self._kind) - 1)
         kind = self._kind[points]
-        edge = np.zeros(len(kind) + 1, dtype=bool)
-        edge[ends - lengths] = True
-        edge[-1] = True
-        before = np.where(edge[:-1], _EDGE, np.roll(kind, 1))
-        after = np.where(edge[1:], _EDGE, np.roll(kind, -1))
+        before, after = _neighbours(kind, ends - lengths)
         fits = _totals(self._fits[before, kind], ends)
         plain = (np.diff(fits, prepend=0) == lengths) & (lengths > 0)
         count = self._count[kind, after]
@@ -129,11 +125,7 @@ class Encoder:
         codes, lengths = self._letters.codes(strings), lengths_of(strings)
         ends = np.cumsum(lengths)
         kind = self._kind_of[codes]
-        edge = np.zeros(len(kind) + 1, dtype=bool)
-        edge[ends - lengths] = True
-        edge[-1] = True
-        before = np.where(edge[:-1], _EDGE, np.roll(kind, 1))
-        after = np.where(edge[1:], _EDGE, np.roll(kind, -1))
+        before, after = _neighbours(kind, ends - lengths)
         odd = np.diff(_totals((kind == _OTHER) | (codes == 0), ends), prepend=0) > 0
         consonant, vowel = kind == _CONSONANT, kind == _VOWEL
         sign = vowel & (before == _CONSONANT)
@@ -151,6 +143,15 @@ class Encoder:
         for number in np.flatnonzero(odd).tolist():
             words[number] = compose(strings[number], self._language)
         return words
+
+
+def _neighbours(kind: Any, begins: Any) -> tuple[Any, Any]:
+    """The kinds before and after each of some kinds, `_EDGE` where a word begins (at `begins`) or ends."""
+    edge = np.zeros(len(kind) + 1, dtype=bool)
+    edge[begins] = True
+    edge[-1] = True
+    before = np.where(edge[:-1], _EDGE, np.roll(kind, 1))
+    return before, np.where(edge[1:], _EDGE, np.roll(kind, -1))
 
 
 def _totals(counts: Any, ends: Any) -> Any:

@@ -675,14 +675,6 @@ def splice_states(grammar: Grammar) -> list[str]:
     return [splice_name(grammar, target) for target in targets]
 
 
-def root_targets(grammar: Grammar, form: str, class_name: str) -> list[tuple[str, str]]:
-    """How a new root of a paradigm class enters a graph: (surface piece, splice symbol).
-
-    Raises `DataError` for an unknown class or a root that cannot be of it.
-    """
-    return RootPlaces(grammar).targets(form, class_name)
-
-
 class RootPlaces:
     """Where new roots enter a grammar's graph; reads the language's lists once for any number of them."""
 
@@ -697,7 +689,10 @@ class RootPlaces:
         return self._lists.entries
 
     def targets(self, form: str, class_name: str) -> list[tuple[str, str]]:
-        """The pieces that a root of a class shows itself in, each with its splice symbol; see `root_targets`."""
+        """The pieces that a root of a class shows itself in, each with its splice symbol.
+
+        Raises `DataError` for an unknown class or a root that cannot be of it.
+        """
         lists = self._lists
         entry = Entry(
             form,
