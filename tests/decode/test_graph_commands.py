@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -175,7 +176,8 @@ def test_graph_options_act(
         return fst
 
     monkeypatch.setattr("uyir.grammar.morphotactics.subword_acceptor", one_word)
-    monkeypatch.setattr("uyir.grammar.morphotactics.load_grammar", lambda language: None)
+    nothing = SimpleNamespace(entries=(), language="ta")
+    monkeypatch.setattr("uyir.grammar.morphotactics.load_grammar", lambda language: nothing)
     assert train(folder) == 0
     lm = ("--lm", str(folder / "lm.arpa"))
     (folder / "mine.tsv").write_text("படி+\tzx a\nபடித்தான்\tlx aa\n", encoding="utf-8")
