@@ -164,7 +164,9 @@ def test_graph_options_act(
 ) -> None:
     pynini = pytest.importorskip("pynini")
 
-    def one_word(grammar: object, words: Symbols, weighted: bool = False) -> object:
+    def one_word(
+        grammar: object, words: Symbols, weighted: bool = False, licensed: bool = False
+    ) -> object:
         """A grammar of one word, which costs 1 if costs are asked for."""
         fst = pynini.Fst()
         fst.add_states(4)
