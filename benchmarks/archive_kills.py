@@ -1,6 +1,7 @@
 """A large archive, some of it bad, transcribed in one go and again with the command killed at random moments.
 
-    python benchmarks/archive_kills.py [--files 10000] [--kills 20] [--model FOLDER] [--work FOLDER] [--threads N]
+    python benchmarks/archive_kills.py [--files 10000] [--kills 20] [--seconds 0.5 1.0] [--model FOLDER]
+        [--language ta] [--threads N] [--work FOLDER]
 
 Short recordings in nested folders are cut from the bundled ones, in several formats and rates; one in a hundred is
 bad, in ten ways. It is checked, and the program ends with 1 where something does not hold: all good
@@ -194,6 +195,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--files", type=int, default=10_000)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seconds", type=float, nargs=2, default=(0.5, 1.0), help="of a recording")
     parser.add_argument("--model")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--language", default="auto")
@@ -201,7 +203,7 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.work or Path(tempfile.mkdtemp())
     archive = folder / "in"
-    bad = make_archive(archive, arguments.files)
+    bad = make_archive(archive, arguments.files, tuple(arguments.seconds))
     good = arguments.files - len(bad)
     print(f"{arguments.files} files, {len(bad)} of them bad in {len(set(bad.values()))} ways")
     more = ["--language", arguments.language]
