@@ -3,10 +3,12 @@
 Both were fitted on development speech (`benchmarks/calibrate.py`) and stand in the model's
 ``config.json``; a model without them works, with confidences that are no probabilities::
 
-    "confidence": {"posterior": 0.5, "heard": 0.4, "offset": 0.1},
-    "identify": {"ta": 0.0, "kn": 0.08}
+    "confidence": {"offset": 0.1, "weights": {"posterior": 0.5, "heard": 0.4}},
+    "identify": {"offsets": {"ta": 0.0, "kn": 0.08}, "weights": {"score": 1.0}}
 
->>> Calibration(posterior=1.0, heard=0.0, offset=0.0).confidence(0.8, 0.3)
+The weights are those of `uyir.decode.evidence`.
+
+>>> Calibration({"posterior": 1.0}, offset=0.0).confidence({"posterior": 1.386})
 0.8
 """
 
@@ -14,38 +16,34 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional
 
+from uyir.decode.evidence import LANGUAGE_EVIDENCE, SUREST, WORD_EVIDENCE
 from uyir.errors import ModelError
-
-#: Nothing is surer than this, nor less sure than one minus this.
-_SUREST = 0.995
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """A logistic map from two confidences of a word to how often such a word is right.
+    """A logistic map from what speaks for a word (`uyir.decode.evidence.word_evidence`) to how often such a
+    word is right."""
 
-    ``posterior``: weight of the lowest posterior, in the lattice, of the word's subwords; ``heard``:
-    of how surely its sounds were heard; both as log odds and never negative, so that the map is
-    monotone.
-    """
-
-    posterior: float
-    heard: float
+    weights: Mapping[str, float]
     offset: float
 
-    def confidence(self, posterior: float, heard: float) -> float:
+    def confidence(self, evidence: Mapping[str, float]) -> float:
         """The probability, rounded as confidences are written."""
-        odds = self.posterior * log_odds(posterior) + self.heard * log_odds(heard) + self.offset
-        return round(1.0 / (1.0 + math.exp(-odds)), 3)
+        odds = self.offset + sum(w * evidence[name] for name, w in self.weights.items())
+        return round(1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, odds)))), 3)
 
 
-def log_odds(probability: float) -> float:
-    """ln p / (1 - p), p kept within what can be known."""
-    p = min(max(probability, 1.0 - _SUREST), _SUREST)
-    return math.log(p / (1.0 - p))
+@dataclass(frozen=True)
+class Identification:
+    """How languages are told apart: weights of `uyir.decode.evidence.Spoken.per_frame`, and what is added
+    to each language's sum."""
+
+    weights: Mapping[str, float] = field(default_factory=lambda: {"score": 1.0})
+    offsets: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_calibration(config: Mapping[str, Any], where: str) -> Optional[Calibration]:
@@ -54,24 +52,45 @@ def read_calibration(config: Mapping[str, Any], where: str) -> Optional[Calibrat
     if values is None:
         return None
     try:
-        found = Calibration(**{name: float(value) for name, value in values.items()})
-    except (TypeError, ValueError, AttributeError):
-        found = Calibration(-1.0, -1.0, 0.0)
-    if not (found.posterior >= 0 and found.heard >= 0 and math.isfinite(found.offset)):
+        # Models of before had two weights beside the offset.
+        weights = values.get("weights", {k: v for k, v in values.items() if k != "offset"})
+        return Calibration(_numbers(weights, WORD_EVIDENCE), _number(values["offset"]))
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
         raise ModelError(
-            f"{where}: confidence {values!r}, want posterior and heard (not negative) and offset"
-        )
-    return found
+            f"{where}: confidence {values!r}, want an offset and weights of {', '.join(WORD_EVIDENCE)} "
+            f"({error})"
+        ) from None
 
 
-def read_offsets(config: Mapping[str, Any], where: str) -> dict[str, float]:
-    """What to add to each language's score a frame before languages are compared (``identify``)."""
+def read_identification(config: Mapping[str, Any], where: str) -> Identification:
+    """The ``identify`` of a model's configuration; `ModelError` for a bad one."""
     values = config.get("identify", {})
     try:
-        found = {str(language): float(value) for language, value in values.items()}
-    except (TypeError, ValueError, AttributeError):
-        raise ModelError(f"{where}: identify {values!r}, want a number a language") from None
-    return found
+        if "weights" not in values:  # models of before: the score alone, and offsets
+            return Identification(offsets={str(k): _number(v) for k, v in values.items()})
+        return Identification(
+            _numbers(values["weights"], LANGUAGE_EVIDENCE),
+            {str(k): _number(v) for k, v in values["offsets"].items()},
+        )
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise ModelError(
+            f"{where}: identify {values!r}, want weights of {', '.join(LANGUAGE_EVIDENCE)} and an offset a "
+            f"language ({error})"
+        ) from None
+
+
+def _numbers(values: Mapping[str, Any], known: Sequence[str]) -> dict[str, float]:
+    for name in values:
+        if name not in known:
+            raise ValueError(f"{name!r} is not known")
+    return {str(name): _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is no number to calculate with")
+    return number
 
 
 def read_scales(config: Mapping[str, Any], where: str) -> dict[str, float]:
@@ -99,6 +118,6 @@ def normalised_cross_entropy(right: Sequence[bool], confidences: Sequence[float]
     most = -(share * math.log(share) + (1 - share) * math.log(1 - share))
     lost = 0.0
     for correct, confidence in zip(right, confidences):
-        p = min(max(confidence, 1.0 - _SUREST), _SUREST)
+        p = min(max(confidence, 1.0 - SUREST), SUREST)
         lost -= math.log(p if correct else 1.0 - p)
     return 1.0 - lost / len(right) / most

@@ -16,6 +16,8 @@ from typing import Any, Optional
 
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.batches import GROUP_S, batches_of
+from uyir.decode.calibration import Identification
+from uyir.decode.evidence import Spoken, best_language
 from uyir.decode.lanes import start_threads
 from uyir.decode.reading import Event, Readers, Reading
 from uyir.decode.sources import Source
@@ -58,7 +60,7 @@ class Recognised:
 class Plan:
     """How to recognise: the languages (one, or `AUTO` and the languages to tell apart), how to cut,
     how large batches may be, and of how much audio (s) the groups that they are formed from.
-    ``offsets`` are added to a language's score a frame when languages are compared."""
+    ``identification``: how languages are compared."""
 
     language: str
     languages: tuple[str, ...]
@@ -66,7 +68,7 @@ class Plan:
     batch_size: int
     batch_s: float
     group_s: float = GROUP_S
-    offsets: Mapping[str, float] = field(default_factory=dict)
+    identification: Identification = field(default_factory=Identification)
 
 
 @dataclass
@@ -335,15 +337,14 @@ class Pipeline:
         self._hand_out(group, rest)
 
     def _likeliest(self, probes: Mapping[str, Sequence[tuple[Piece, Found]]]) -> str:
-        def score(language: str) -> float:
-            found = [f for _, f in probes.get(language, ()) if f.error is None and f.frames]
-            frames = sum(f.frames for f in found)
-            if not frames:
-                return float("-inf")
-            mean = sum(f.score for f in found) / frames
-            return mean + self.plan.offsets.get(language, 0.0)
-
-        return max(self.plan.languages, key=score)
+        heard = {
+            language: sum(
+                (f.spoken for _, f in probes.get(language, ()) if f.error is None), Spoken()
+            )
+            for language in self.plan.languages
+        }
+        rule = self.plan.identification
+        return best_language(heard, rule.weights, rule.offsets)
 
     def _take(self, recording: _Recording, piece: Piece, found: Found) -> None:
         recording.answered += 1

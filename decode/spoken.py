@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Optional
 
 from uyir.decode.calibration import Calibration
 from uyir.decode.engines import Engine, create
-from uyir.decode.hypothesis import FloatArray, Hypothesis, Run, spans_by_pronunciation
+from uyir.decode.evidence import Alignment, word_evidence
+from uyir.decode.hypothesis import FloatArray, Hypothesis, spans_by_pronunciation
 from uyir.decode.pauses import Stretch
 from uyir.decode.tables import Analyses, read_subwords, read_vocabulary
 from uyir.decode.transcript import (
@@ -240,9 +240,9 @@ class SpokenLanguage:
         groups = self._grouped(best)
         texts = [self._join([best.subwords[p] for p in group]) for group in groups]
         spans = spans_by_pronunciation(best.runs, [self._pronounced(text) for text in texts])
-        peaks = None
+        alignment = None
         if self._calibration is not None and log_probs is not None:
-            peaks = Peaks(best.runs, log_probs)
+            alignment = Alignment(best, log_probs)
         out = []
         for index, (group, text) in enumerate(zip(groups, texts)):
             marked = tuple(self._words[best.subwords[p]] for p in group)
@@ -269,7 +269,7 @@ class SpokenLanguage:
                     text,
                     self._seconds(cuts[0], begin, end),
                     self._seconds(cuts[-1], begin, end),
-                    self._confidence(best, group, cuts, peaks),
+                    self._confidence(best, alignment, group, cuts, len(groups)),
                     None if self._vocabulary is None else text not in self._vocabulary,
                     subwords,
                 )
@@ -279,16 +279,17 @@ class SpokenLanguage:
     def _confidence(
         self,
         best: Hypothesis,
+        alignment: Optional[Alignment],
         group: Sequence[int],
         cuts: Sequence[int],
-        peaks: Optional[Peaks],
+        words: int,
     ) -> float:
         """How likely a word is right. ``cuts``: the frames where its pieces begin, and its end."""
-        if self._calibration is None or peaks is None:
+        if self._calibration is None or alignment is None:
             return mean_confidence(best.confidences[p] for p in group)
-        return self._calibration.confidence(
-            min(best.confidences[p] for p in group), peaks.heard(cuts)
-        )
+        spelled = sum(len(bare(self._words[best.subwords[p]])) == 1 for p in group) / len(group)
+        evidence = word_evidence(best, alignment, group, cuts, spelled, words)
+        return self._calibration.confidence(evidence)
 
     def _cuts(
         self, best: Hypothesis, group: Sequence[int], marked: Sequence[str], span: tuple[int, int]
@@ -359,28 +360,6 @@ class SpokenLanguage:
                     for piece in marked
                 )
         return self._analyses[marked]
-
-
-class Peaks:
-    """The network's highest log probability of each token of an alignment within its run."""
-
-    def __init__(self, runs: Sequence[Run], log_probs: FloatArray) -> None:
-        self.begins = [run.begin for run in runs]
-        self.values = [float(log_probs[run.begin : run.end, run.token].max()) for run in runs]
-
-    def heard(self, cuts: Sequence[int]) -> float:
-        """How surely the sounds of a word were heard, in [0, 1]: of its pieces the worst one's mean.
-
-        A piece's is the geometric mean over its tokens. ``cuts``: the frames where pieces begin, and the
-        end of the last.
-        """
-        worst = 0.0
-        for begin, end in zip(cuts, cuts[1:]):
-            first = bisect_left(self.begins, begin)
-            after = bisect_left(self.begins, max(end, begin + 1), first)
-            if first < after:
-                worst = min(worst, sum(self.values[first:after]) / (after - first))
-        return math.exp(worst)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -25,8 +25,9 @@ import uyir
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.added import word_folder
 from uyir.decode.batches import GPU_GROUP_S, GROUP_S
-from uyir.decode.calibration import read_calibration, read_offsets, read_scales
+from uyir.decode.calibration import read_calibration, read_identification, read_scales
 from uyir.decode.engines import SearchOptions, choose
+from uyir.decode.evidence import spoken_evidence
 from uyir.decode.inputs import Input
 from uyir.decode.lanes import make_lanes, settle
 from uyir.decode.pauses import Samples, Stretch
@@ -293,7 +294,7 @@ class Recogniser:
         config = _config(folder)
         where = str(folder / "config.json")
         self.calibration = read_calibration(config, where) if confidence else None
-        self.offsets = read_offsets(config, where)
+        self.identification = read_identification(config, where)
         self.scales = read_scales(config, where)
         self._model = loaded.model
         self._tokens = loaded.tokens
@@ -357,7 +358,7 @@ class Recogniser:
             batch_size=self.batch_size,
             batch_s=BATCH_S if self._on_cpu else GPU_BATCH_S,
             group_s=self.group_s,
-            offsets=self.offsets,
+            identification=self.identification,
         )
         how = How(self.vad, hashing)
         children = []
@@ -486,7 +487,7 @@ class Recogniser:
                 out.append(Found(None, error=best.error))
                 continue
             segment = spoken.segment(stretch, hypotheses, one.log_probs, self.options.nbest)
-            out.append(Found(segment, best.score, len(one.log_probs)))
+            out.append(Found(segment, spoken_evidence(best, one.log_probs)))
         return out
 
     def log_probs(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Optional, Protocol
 
+from uyir.decode.evidence import Spoken
 from uyir.decode.pauses import Samples, Stretch
 from uyir.decode.transcript import Segment
 
@@ -32,12 +33,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Found:
-    """What became of a piece: a segment, or why there is none. ``score``: of its best path, natural
-    logarithm, over ``frames``."""
+    """What became of a piece: a segment, or why there is none. ``spoken``: what speaks for the language."""
 
     segment: Optional[Segment]
-    score: float = 0.0
-    frames: int = 0
+    spoken: Spoken = field(default_factory=Spoken)
     error: Optional[str] = None
 
 

@@ -20,6 +20,8 @@ import torch
 from uyir.cli import main
 from uyir.decode import batches
 from uyir.decode.batches import PADDING, batches_of, groups_of
+from uyir.decode.calibration import Identification
+from uyir.decode.evidence import Spoken
 from uyir.decode.lanes import forked
 from uyir.decode.pauses import Stretch
 from uyir.decode.report import Report, clock, printable
@@ -289,7 +291,7 @@ class Fragile:
                 os.kill(os.getpid(), signal.SIGKILL)
             if piece.samples[0] == 3:
                 raise ZeroDivisionError("a fault")
-        return [Found(None, score=float(len(p.samples)), error=None) for p in task.pieces]
+        return [Found(None, Spoken(score=float(len(p.samples)))) for p in task.pieces]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
@@ -303,7 +305,7 @@ def test_a_dying_process_costs_what_killed_it_alone(tmp_path):
         )
 
     done = lane.run(Task(0, "ta", pieces(0, 1, 0)))
-    assert [f.score for f in done.found] == [1.0, 2.0, 3.0]
+    assert [f.spoken.score for f in done.found] == [1.0, 2.0, 3.0]
     done = lane.run(Task(1, "ta", pieces(0, 0, 2, 0)))
     assert [f.error is None for f in done.found] == [True, True, False, True]
     assert "died" in str(done.found[2].error) and "signal 9" in str(done.found[2].error)
@@ -358,14 +360,16 @@ def test_languages_are_told_by_score_and_offset(model):
             good = tamil == (task.language == "ta")
             segment = recogniser.language(task.language).segment
             hypotheses = [_empty()]
-            out.append(Found(segment(piece.stretch, hypotheses), -1.0 if good else -2.0, 10))
+            out.append(
+                Found(segment(piece.stretch, hypotheses), Spoken(10, -1.0 if good else -2.0))
+            )
         return out
 
     recogniser.recognise = recognise
     waves = [noise(1.0, seed=i) + (0.1 if i % 2 else -0.1) for i in range(6)]
     found = recogniser.transcribe(waves, "auto")
     assert [t.language for t in found] == ["ta" if i % 2 else "kn" for i in range(6)]
-    recogniser.offsets = {"ta": 5.0}
+    recogniser.identification = Identification(offsets={"ta": 5.0})
     assert {t.language for t in recogniser.transcribe(waves)} == {"ta"}
 
 
