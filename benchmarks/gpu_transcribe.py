@@ -32,6 +32,7 @@ import soundfile
 
 import uyir
 from uyir.decode.batches import groups_of
+from uyir.decode.files import OutputFolder
 from uyir.decode.inputs import find_inputs
 from uyir.decode.pipeline import Pipeline
 from uyir.decode.reading import How, Reading, events_of
@@ -189,6 +190,12 @@ def network_alone(arguments: argparse.Namespace, archive: Path) -> dict[str, Any
         time.perf_counter() - begin,
         read,
     )
+    for name, many in (("files a second, one by one", 1), ("files a second, 64 at once", 64)):
+        output = OutputFolder(Path(tempfile.mkdtemp(dir=archive.parent)))
+        begin_writing = time.perf_counter()
+        for i in range(0, 256, many):
+            output.write_all([(Path(f"f{j}"), b"x" * 300) for j in range(i, i + many)])
+        print(name, round(256 / (time.perf_counter() - begin_writing), 1), flush=True)
     return {
         "times_real_time": {
             name: round(lane.audio_s[name] / max(1e-9, seconds), 1)

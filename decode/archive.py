@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import json
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
 from pathlib import Path
+from typing import Optional, Union
 
 from uyir.decode.batches import groups_of
 from uyir.decode.files import OutputFolder
@@ -39,8 +41,10 @@ class Wishes:
     shard: tuple[int, int] = (1, 1)
 
 
-#: Files that are written at a time: most of writing one is waiting until it is on the disk.
-WRITERS = 8
+#: Recordings that are written at once, at most.
+_AT_ONCE = 256
+#: What was written: the hashes of the files by format, or what went wrong.
+Written = tuple[Recognised, dict[str, str], Optional[DataError]]
 
 #: Hands over the pipeline before it runs, so that a signal can stop it.
 Started = Callable[[Pipeline], None]
@@ -156,6 +160,7 @@ class _Archive:
             self._end(interrupted=False)
             return 0.0
         self.journal.begin(plan)
+        self.report.event("plan", missing=len(self.missing), audio_s=round(self.report.expected, 1))
         # All that this plan began with: what it has done by now shares batches with what is left.
         members = [n for n in range(len(names)) if n in self.missing or not self._before(names[n])]
         order = sorted(members, key=lambda n: (-durations[n], names[n]))
@@ -166,16 +171,15 @@ class _Archive:
                 [(order[i], sources[order[i]]) for i in group]
                 for group in groups_of([durations[n] for n in order], self.recogniser.group_s)
             ]
-            with ThreadPoolExecutor(WRITERS) as pool:
-                writing: deque[tuple[Recognised, Future[dict[str, str]]]] = deque()
+            with Committer(self._commit) as committer:
                 for result in pipeline.run(groups, self.missing.__contains__):
-                    if result.transcript.error is not None:
+                    if result.transcript.error is None:
+                        committer.put(result)
+                    else:
                         name = self.inputs[result.number].name
                         self.report.failed(name, result.transcript.error)
-                        continue
-                    writing.append((result, pool.submit(self._written, result)))
-                    self._settle(writing, 4 * WRITERS, each)
-                self._settle(writing, 0, each)
+                    self._settle(committer.done(), each)
+                self._settle(committer.all(), each)
         finally:
             for lane in lanes:
                 lane.close()
@@ -217,32 +221,35 @@ class _Archive:
             return False
         return size > 0 or digest == sha256(b"")
 
-    def _written(self, result: Recognised) -> dict[str, str]:
-        """Write the files of a transcript, in a thread; returns their hashes by format."""
-        entry = self.inputs[result.number]
-        transcript = _shown(result.transcript, self.wishes)
-        files = {}
-        for form in self.missing[result.number]:
-            data = self.writers[form](transcript).encode("utf-8", "replace")
-            self._keep(entry, form, data)
-            self.output.write(_name(entry, form), data)
-            files[form] = sha256(data)
-        return files
-
-    def _settle(
-        self,
-        writing: deque[tuple[Recognised, Future[dict[str, str]]]],
-        most: int,
-        each: Callable[[Transcript], None],
-    ) -> None:
-        """Say what is written, in order, leaving at most so many to wait for."""
-        while writing and (len(writing) > most or writing[0][1].done()):
-            result, future = writing.popleft()
-            entry, transcript = self.inputs[result.number], result.transcript
+    def _commit(self, results: Sequence[Recognised]) -> list[Written]:
+        """Write the files of some transcripts; says of each with which hashes, by format, or why not."""
+        files: list[tuple[Path, bytes]] = []
+        begun: list[tuple[Recognised, dict[str, str], Optional[DataError], int]] = []
+        for result in results:
+            entry, first, hashes, problem = self.inputs[result.number], len(files), {}, None
             try:
-                files = future.result()
+                transcript = _shown(result.transcript, self.wishes)
+                for form in self.missing[result.number]:
+                    data = self.writers[form](transcript).encode("utf-8", "replace")
+                    self._keep(entry, form, data)
+                    files.append((_name(entry, form), data))
+                    hashes[form] = sha256(data)
             except DataError as error:
-                self.report.failed(entry.name, str(error))
+                problem = error
+                del files[first:]
+            begun.append((result, hashes, problem, len(files) - first))
+        wrong = iter(self.output.write_all(files))
+        return [
+            (result, hashes, problem or next((p for p in list(islice(wrong, count)) if p), None))
+            for result, hashes, problem, count in begun
+        ]
+
+    def _settle(self, written: Iterable[Written], each: Callable[[Transcript], None]) -> None:
+        """Keep the journal of what is written, and say it."""
+        for result, files, problem in written:
+            entry, transcript = self.inputs[result.number], result.transcript
+            if problem is not None:
+                self.report.failed(entry.name, str(problem))
                 continue
             self.journal.done(str(entry.output), str(result.hash), self.made, files)
             each(_shown(transcript, self.wishes))
@@ -271,6 +278,60 @@ class _Archive:
         except OSError as error:
             raise DataError(f"is in the way: {error.strerror or error}", path) from None
         self.report.say(f"{path}: was not as written by uyir: kept as {path.name}~")
+
+
+class Committer:
+    """Writes, in a thread, whatever waits to be written by then; so a slow disk is waited for seldom."""
+
+    def __init__(self, commit: Callable[[Sequence[Recognised]], list[Written]]) -> None:
+        self._commit = commit
+        self._waiting: queue.SimpleQueue[Optional[Recognised]] = queue.SimpleQueue()
+        self._written: queue.SimpleQueue[Union[list[Written], BaseException]] = queue.SimpleQueue()
+        self._under_way = 0
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Committer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._waiting.put(None)
+        self._thread.join()
+
+    def put(self, result: Recognised) -> None:
+        self._under_way += 1
+        self._waiting.put(result)
+
+    def done(self) -> Iterator[Written]:
+        """What has been written since it was last asked, waiting where too much waits to be."""
+        while self._under_way > 4 * _AT_ONCE or not self._written.empty():
+            yield from self._next()
+
+    def all(self) -> Iterator[Written]:
+        """What is still to be written, as it is."""
+        while self._under_way:
+            yield from self._next()
+
+    def _next(self) -> Iterator[Written]:
+        found = self._written.get()
+        if isinstance(found, BaseException):
+            raise found
+        self._under_way -= len(found)
+        yield from found
+
+    def _run(self) -> None:
+        ended = False
+        while not ended:
+            some = [self._waiting.get()]
+            while len(some) < _AT_ONCE and some[-1] is not None and not self._waiting.empty():
+                some.append(self._waiting.get())
+            ended = some[-1] is None
+            results = [one for one in some if one is not None]
+            if results:
+                try:
+                    self._written.put(self._commit(results))
+                except BaseException as error:  # raised where it is waited for
+                    self._written.put(error)
 
 
 def _name(entry: Input, form: str) -> Path:

@@ -94,7 +94,11 @@ def _shard(
               help="Skip what is done: same audio, model and options.")  # fmt: skip
 @click.option("--vad", type=click.Choice(["auto", "silero", "energy", "none"]), default="auto",
               show_default=True, help="How speech is found in recordings of more than 20 s.")  # fmt: skip
-@click.option("--written", is_flag=True, help="Numbers as digits.")
+@click.option(
+    "--written",
+    is_flag=True,
+    help="Numbers, money, times of day and dates in digits, where they are sure.",
+)
 @click.option("--word_timestamps", type=bool, default=True, show_default=True,
               help="Words with times in JSON.")  # fmt: skip
 @click.option("--max_line_width", type=click.IntRange(1), default=84, show_default=True,
@@ -152,6 +156,9 @@ def transcribe(
     if options["shard"] != (1, 1) and output_dir is None:
         raise click.UsageError("--shard wants an --output_dir")
 
+    if options["device"].startswith("cuda"):
+        # Batches of an archive differ in shape: without it memory is asked for anew with most of them.
+        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
     from uyir.decode.archive import shard_of

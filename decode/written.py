@@ -1,4 +1,5 @@
-"""The written form of what was recognised: numbers as digits, where the grammar is sure of them."""
+"""The written form of what was recognised: numbers, money, shares, times and dates in digits, where the
+grammar is sure of them."""
 
 from __future__ import annotations
 
@@ -8,15 +9,15 @@ from uyir.decode.transcript import Segment
 
 
 def written(segment: Segment, language: str) -> Segment:
-    """A segment whose numbers are written as digits; times and spoken words stay.
+    """A segment with what `uyir.grammar.written` writes in digits; times and spoken words stay.
 
-    The first word of a number has the whole number as `SpokenWord.written`, the others have an
+    The first word of a number, a price, a time of day has the whole as `SpokenWord.written`, the others have an
     empty one. Raises `DataError` if the language has no number tables.
     """
-    from uyir.grammar.numbers import NumberGrammar
+    from uyir.grammar.written import WrittenGrammar
 
     words = list(segment.words)
-    for span in NumberGrammar.load(language).written([word.word for word in words]):
+    for span in WrittenGrammar.load(language).spans([word.word for word in words]):
         for place in range(span.start, span.end):
             text = span.text if place == span.start else ""
             words[place] = replace(words[place], written=text)

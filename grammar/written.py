@@ -133,26 +133,28 @@ class WrittenGrammar:
     def _role(self, words: Sequence[str], at: int) -> Optional[Beside]:
         return self._beside.get(words[at]) if 0 <= at < len(words) else None
 
-    def _at(
-        self, words: Sequence[str], at: int, numbers: dict[int, Span]
-    ) -> Optional[WrittenSpan]:
+    def _at(self, words: Sequence[str], at: int, numbers: dict[int, Span]) -> Optional[WrittenSpan]:
         here = self._role(words, at)
         number = numbers.get(at)
         if number is None:
             if here is not None and here.role == "percent_before" and at + 1 in numbers:
-                after = numbers[at + 1]
-                return WrittenSpan(at, after.end, _percent(after.reading, after.reading.ending))
-            if here is not None and here.role == "one" and self._is_clock(words, at + 1):
-                # The article stays a word; with "o'clock" it is none.
-                return WrittenSpan(at, at + 1, "1")
+                share = numbers[at + 1]
+                return WrittenSpan(at, share.end, _percent(share.reading, share.reading.ending))
+            one = self._one(words, at)
+            # The article stays a word; with "o'clock" it is none.
+            if one is not None and self._is_clock(words, at + 1):
+                return self._clock(words, one, numbers) or WrittenSpan(at, at + 1, "1")
             return None
-        reading, after = number.reading, self._role(words, number.end)
-        if not reading.ending and after is not None:
-            found = {
-                "currency": self._money,
-                "percent": self._share,
-                "hour": self._clock,
-            }.get(after.role, lambda *_: None)(words, number, after, numbers)
+        after = self._role(words, number.end)
+        if not number.reading.ending and after is not None:
+            found = None
+            if after.role == "currency":
+                found = self._money(words, number, after, numbers)
+            elif after.role == "percent":
+                text = _percent(number.reading, after.ending)
+                found = WrittenSpan(number.start, number.end + 1, text)
+            elif after.role == "hour":
+                found = self._clock(words, number, numbers)
             if found is not None:
                 return found
         return self._year(words, number, numbers) or self._plain(words, number, numbers)
@@ -162,7 +164,7 @@ class WrittenGrammar:
     ) -> WrittenSpan:
         text = _RUPEE + grouped(number.reading.digits, least=4)
         end, ending = number.end + 1, rupees.ending
-        coins = numbers.get(end)
+        coins = numbers.get(end) or self._one(words, end)
         coin = self._role(words, coins.end) if coins is not None else None
         if (
             coins is not None
@@ -177,13 +179,15 @@ class WrittenGrammar:
             end, ending = coins.end + 1, coin.ending
         return WrittenSpan(number.start, end, text + _marked(ending))
 
-    def _share(
-        self, words: Sequence[str], number: Span, share: Beside, numbers: dict[int, Span]
-    ) -> WrittenSpan:
-        return WrittenSpan(number.start, number.end + 1, _percent(number.reading, share.ending))
+    def _one(self, words: Sequence[str], at: int) -> Optional[Span]:
+        """The article as the number that it is beside what is counted out: ஒரு மணி, ಐದು ರೂಪಾಯಿ ಒಂದು ಪೈಸೆ."""
+        beside = self._role(words, at)
+        if beside is None or beside.role != "one":
+            return None
+        return Span(at, at + 1, Reading(1, "1", "", 0.0))
 
     def _clock(
-        self, words: Sequence[str], number: Span, hour: Beside, numbers: dict[int, Span]
+        self, words: Sequence[str], number: Span, numbers: dict[int, Span]
     ) -> Optional[WrittenSpan]:
         """A time of day: 5:30 for five and a half or five hours thirty minutes, where no length is meant."""
         value = Fraction(number.reading.value)
@@ -194,12 +198,14 @@ class WrittenGrammar:
             if rest not in _QUARTERS:
                 return None
             return WrittenSpan(number.start, number.end, f"{whole}:{_QUARTERS[rest]}")
-        minutes = numbers.get(number.end + 1)
+        hour = self._role(words, number.end)
+        minutes = numbers.get(number.end + 1) or self._one(words, number.end + 1)
         minute = self._role(words, minutes.end) if minutes is not None else None
         if (
             minutes is not None
             and minute is not None
             and minute.role == "minute"
+            and hour is not None
             and not (hour.ending or minutes.reading.ending)
             and minutes.reading.digits.isdecimal()
             and 0 < minutes.reading.value < 60

@@ -175,8 +175,9 @@ def test_the_command_runs_on_a_gpu_for_both_languages(tmp_path, capsys):
 
 
 @needs_gpu
-def test_gpu_memory_that_does_not_suffice_shrinks_the_batch():
-    waves = [noise(20.0, seed=i) for i in range(64)]
+def test_gpu_memory_that_does_not_suffice_shrinks_the_batch(demo):
+    spoken = [soundfile.read(path, dtype="float32")[0] for path in demo]
+    waves = [np.resize(spoken[i % len(spoken)], 20 * RATE) for i in range(64)]
     recogniser = load(device="cuda")
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
