@@ -156,9 +156,6 @@ def transcribe(
     if options["shard"] != (1, 1) and output_dir is None:
         raise click.UsageError("--shard wants an --output_dir")
 
-    if options["device"].startswith("cuda"):
-        # Batches of an archive differ in shape: without it memory is asked for anew with most of them.
-        os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     import torch
 
     from uyir.decode.archive import shard_of
