@@ -1,9 +1,9 @@
 """Our graph builder beside a plain OpenFst compose–determinise–minimise of the same L, SG and LM.
 
     python benchmarks/graph_build.py --language ta --text MARKED --test MARKED \\
-        [--ngrams 100000 300000 1000000] [--order 3] [--limit 600] [--memory 10] [--out FOLDER]
+        [--ngrams 100000 300000 1000000] [--order 3] [--least 2] [--limit 600] [--memory 10] [--out FOLDER]
 
-MARKED are sentences of marked subwords (``uyir units segment``). For each number of n-grams a model is
+MARKED are sentences of marked subwords (``uyir units segment``); what is seen less often than ``--least`` is unknown. For each number of n-grams a model is
 trained on the text and pruned to it; perplexity on the test text is given as a ratio to the unpruned
 model's. Then each builder makes LG over phones from the same word table, ARPA file, grammar and exact L,
 in a process of its own with a limit of processor time and of memory (GB of address space). The reference reads:
@@ -179,7 +179,7 @@ def compare(arguments: argparse.Namespace, folder: Path) -> None:
     counts: Counter[str] = Counter()
     for sentence in read_sentences([arguments.text], language):
         counts.update(sentence)
-    table = word_table(piece for piece, count in counts.items() if count > 1)
+    table = word_table(piece for piece, count in counts.items() if count >= arguments.least)
     words = folder / "words.txt"
     table.write(words)
     known = Vocabulary.of_table(table)
@@ -215,6 +215,7 @@ def main() -> int:
     parser.add_argument("--test", type=Path, help="marked subwords to measure on")
     parser.add_argument("--ngrams", type=int, nargs="*", default=[100_000, 300_000, 1_000_000])
     parser.add_argument("--order", type=int, default=3)
+    parser.add_argument("--least", type=int, default=2, help="least count of a subword")
     parser.add_argument("--limit", type=int, default=600, help="processor seconds a build")
     parser.add_argument("--memory", type=float, default=10.0, help="GB a build")
     parser.add_argument("--only", action="append", choices=("ours", "openfst"))

@@ -137,3 +137,27 @@ def test_add_list_remove(
     assert main(["words", "remove", "ಮನೆ", "-l", "kn"]) == 1
     assert main(["words", "remove", "--all", "-l", "kn"]) == 0
     assert added.read_words(kept) == []
+
+
+def test_added_words_survive_a_new_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The list stays as it is; where its roots stand is worked out once for each build of the graph."""
+    worked_out = []
+
+    class Counted:
+        def __init__(self, language: str) -> None:
+            worked_out.append(language)
+
+        def place(self, word: added.AddedWord) -> list[added.Place]:
+            return [added.Place(word.root, f"state {len(worked_out)}", ("a",))]
+
+    monkeypatch.setattr(added, "Classes", Counted)
+    path = tmp_path / "kn.tsv"
+    words = [added.AddedWord("ಝಿರೋಪ", "n.a", "as given")]
+    added.write_words(path, words)
+    before = {"words_sha256": "1", "lm_sha256": "2", "builder": 1}
+    for meta, state in ((before, 1), (before, 1), ({**before, "lm_sha256": "3"}, 2)):
+        kept = added.read_words(path)
+        assert kept == words
+        ((_, places),) = added.places_of(path, kept, "kn", added.graph_key(meta))
+        assert [place.key for place in places] == [f"state {state}"]
+    assert worked_out == ["kn", "kn"]

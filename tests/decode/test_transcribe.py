@@ -528,3 +528,12 @@ def test_a_larger_lm_of_another_model_is_refused_before_any_work(
     both = ("--rescore", lm, "--no-rescore")
     out = run(recordings / "a.wav", "--model", model, "-l", "ta", *both, expect=2)
     assert "either --rescore LM or --no-rescore" in out.err
+
+
+def test_hotwords_of_another_script_are_refused_before_any_work(run, model, recordings, tmp_path):
+    names = tmp_path / "names.txt"
+    names.write_text("மரம்\nಮನೆ\n", encoding="utf-8")
+    arguments = ("-l", "ta", "--model", model, "--hotwords", names)
+    out = run(recordings / "a.wav", *arguments, expect=1)
+    assert f"{names}:2: 'ಮನೆ' is no well-formed word of 'ta'" in out.err
+    assert out.out == ""
