@@ -296,16 +296,16 @@ class CudaEngine:
         if options.nbest > 1 and self._rescorer is None:
             best = session.best_paths()
             ends = np.cumsum(best.length)
-            after = np.cumsum(best.count)
+            after = np.cumsum(best.counts)
             arcs, sure = best.arcs, best.confidences
-            for u in np.flatnonzero(best.count).tolist():
-                paths = slice(int(after[u] - best.count[u]), int(after[u]))
+            for u in np.flatnonzero(best.counts).tolist():
+                paths = slice(int(after[u] - best.counts[u]), int(after[u]))
                 place = slice(int(ends[paths][0] - best.length[paths][0]), int(ends[paths][-1]))
                 results[u] = Raw(u, arcs[place], best.length[paths], True, options, sure[place])
             # What has no complete path has no lattice, but may have a best unfinished path.
-            lone = np.flatnonzero((best.count == 0) & session.unfinished())
+            lone = np.flatnonzero((best.counts == 0) & session.unfinished())
             if len(lone):
-                rows = [which[u] for u in lone]
+                rows = [which[u] for u in lone.tolist()]
                 lengths = [int(session.done[u]) for u in lone]
                 alone = Session(self, lengths, replace(options, nbest=1))
                 alone.advance(session.log_probs, rows_at=rows)
@@ -379,7 +379,12 @@ class CudaEngine:
             row = np.repeat([raw.row for raw in raws], paths)[owner[loud]]
             along = self._log_probs_at(rows, row, heard, tokens)
         else:
-            ends = np.cumsum([int(n) for n in np.add.reduceat(frames, np.cumsum(paths) - paths)])
+            ends = np.cumsum(
+                [
+                    int(n)
+                    for n in np.add.reduceat(frames, (np.cumsum(paths) - paths).astype(np.int64))
+                ]
+            )
             parts = zip(raws, np.split(heard, ends[:-1]), np.split(tokens, ends[:-1]))
             along = np.concatenate([raw.log_probs[at, which] for raw, at, which in parts])
         spoken = np.flatnonzero(label)

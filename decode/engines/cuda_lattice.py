@@ -96,21 +96,21 @@ class BestPaths(Sequence[FoundBest]):
     """The best label sequences of a batch of U utterances, read as `FoundBest` one by one; none for an
     utterance that has no complete path.
 
-    ``count`` (U,); of all paths, utterance by utterance: ``utterance``, ``length`` (P,).
+    ``counts`` (U,); of all paths, utterance by utterance: ``utterance``, ``length`` (P,).
     """
 
     def __init__(
         self, path: Array, sure: Array, room: Array, length: Array, found: Array, nbest: int
     ) -> None:
         self._path, self._sure = path, sure
-        self.count = np.maximum(found, 0)
+        self.counts = np.maximum(found, 0)
         sizes = np.diff(room)
         rank = np.arange(nbest)
-        some = rank < self.count[:, None]
+        some = rank < self.counts[:, None]
         self._begin = (room[:-1, None] * nbest + rank * sizes[:, None])[some]
         self.length = length.reshape(-1, nbest)[some].astype(np.int64)
-        self.utterance = np.repeat(np.arange(len(found)), self.count)
-        self._first = np.cumsum(self.count) - self.count
+        self.utterance = np.repeat(np.arange(len(found)), self.counts)
+        self._first = np.cumsum(self.counts) - self.counts
 
     @cached_property
     def _place(self) -> Array:
@@ -131,7 +131,7 @@ class BestPaths(Sequence[FoundBest]):
         return sure
 
     def __len__(self) -> int:
-        return len(self.count)
+        return len(self.counts)
 
     def __getitem__(self, u: Any) -> Any:
         if isinstance(u, slice):
@@ -139,7 +139,7 @@ class BestPaths(Sequence[FoundBest]):
         first = int(self._first[u])
         spans = [
             slice(int(self._begin[p]), int(self._begin[p] + self.length[p]))
-            for p in range(first, first + int(self.count[u]))
+            for p in range(first, first + int(self.counts[u]))
         ]
         return FoundBest(tuple(self._path[s] for s in spans), tuple(self._sure[s] for s in spans))
 

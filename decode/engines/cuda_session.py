@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional, Protocol
+from typing import TYPE_CHECKING, Any, Optional, Protocol, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -500,7 +500,7 @@ class Session:
         """The best label sequences of each utterance whose search ended in a final state."""
         return Backward(self, self.options.nbest).best_paths()
 
-    def lattices(self, log_probs: Sequence[Array]) -> list[Optional[Lattice]]:
+    def lattices(self, log_probs: Union[Array, Sequence[Array]]) -> list[Optional[Lattice]]:
         """What lies within ``lattice_beam`` of the best path of each utterance, whose log_probs (T, C) lie in host
         memory; None where there is no complete path."""
         if not self._keep_scores:
