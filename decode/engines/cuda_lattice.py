@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -311,7 +311,7 @@ class Backward:
             path[:size], path[size:].view(np.float32), first, length, self.found, self.nbest
         )
 
-    def lattices(self, log_probs: Sequence[Array]) -> list[Optional[Lattice]]:
+    def lattices(self, log_probs: Union[Array, Sequence[Array]]) -> list[Optional[Lattice]]:
         """The lattice of every utterance that has a complete path, given log_probs (T, C) in host memory."""
         held = {
             name: self.engine.on_host(self.held[name]).view(np.uint32).astype(np.int64)
