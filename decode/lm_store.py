@@ -271,6 +271,7 @@ def write_packed(
         safetensors.numpy.save_file(
             tensors, str(part), metadata={FORMAT: json.dumps(header, ensure_ascii=False)}
         )
+        part.chmod(0o644)  # safetensors leaves it to its owner alone
         part.replace(path)
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror or error}") from None
