@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Optional
 
@@ -48,6 +49,9 @@ def _blocks(items: tuple[str, ...], text: bool) -> Iterator[list[str]]:
 @json_option
 @click.option("--file", "from_files", is_flag=True, help="The arguments are text files.")
 @click.option("--sentences", is_flag=True, help="One line of marked subwords a line of input.")
+@click.option(
+    "--pieces", is_flag=True, help="Spell unknown roots, too, as language models know them."
+)
 @weights_option
 def segment(
     items: tuple[str, ...],
@@ -55,11 +59,14 @@ def segment(
     as_json: bool,
     from_files: bool,
     sentences: bool,
+    pieces: bool,
     weights: Optional[Path],
 ) -> None:
     """Cut words into marked subwords (`m`, `m+`, `+m+`, `+m`).
 
-    Prints word, subwords, `closed` (the grammar accepts it) or `open`, category: a line a word.
+    Prints word, morphemes, `closed` (the grammar accepts it) or `open`, category: a line a word.
+    A root that no list has is one morpheme; --pieces spells it in the subwords of language models and
+    graphs, as --sentences always does. JSON has both.
     What is not a well-formed word of the language is reported on stderr and costs exit code 1;
     the rest is done.
     """
@@ -87,7 +94,12 @@ def segment(
             if sentences:
                 out.append(" ".join([marked for result in good for marked in result.marked]))
             else:
-                out += map(_as_json if as_json else _as_text, good)
+                shown = (
+                    partial(_as_json, segmenter)
+                    if as_json
+                    else partial(_as_text, segmenter, pieces)
+                )
+                out += map(shown, good)
         done += len(lines)
         if out:
             click.echo("\n".join(out))
@@ -103,15 +115,18 @@ def _say_what_is_wrong(segmenter: Segmenter, words: Iterable[str], line: int) ->
             click.echo(f"line {line}: {error}", err=True)
 
 
-def _as_text(result: Segmentation) -> str:
+def _as_text(segmenter: Segmenter, pieces: bool, result: Segmentation) -> str:
     state = "closed" if result.closed else "open"
-    return f"{result.word}\t{' '.join(result.marked)}\t{state}\t{result.category}"
+    cut = result.subwords if pieces else segmenter.morphemes(result)
+    marked = " ".join([subword.marked for subword in cut])
+    return f"{result.word}\t{marked}\t{state}\t{result.category}"
 
 
-def _as_json(result: Segmentation) -> str:
+def _as_json(segmenter: Segmenter, result: Segmentation) -> str:
     return json.dumps(
         {
             "word": result.word,
+            "morphemes": [subword._asdict() for subword in segmenter.morphemes(result)],
             "subwords": [subword._asdict() for subword in result.subwords],
             "closed": result.closed,
             "category": result.category,

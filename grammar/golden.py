@@ -19,6 +19,8 @@ GOLDEN_COLUMNS = ("word", "pieces", "category")
 class GoldenScore:
     """Boundaries micro-averaged over words, and roots of the right category.
 
+    Boundaries are those between morphemes: the pieces that an unknown root is spelt with are one root.
+
     `wrong` has the words with another cut or category: word, by hand, ours, category by hand, ours.
     """
 
@@ -49,7 +51,7 @@ def score_golden(segmenter: Segmenter, path: Union[str, Path]) -> GoldenScore:
         if join(by_hand, language) != row["word"]:
             raise row.error(f"the pieces make {join(by_hand, language)!r}, not {row['word']!r}")
         result = segmenter.segment(row["word"])
-        cut = [subword.form for subword in result.subwords]
+        cut = [subword.form for subword in segmenter.morphemes(result)]
         wanted, found = boundaries(by_hand, language), boundaries(cut, language)
         right += len(wanted & found)
         ours += len(found)

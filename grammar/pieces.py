@@ -15,12 +15,16 @@ from uyir.grammar.tables import tables_of
 
 
 class Subword(NamedTuple):
-    """One piece of a word: spelling without and with marks, category of its root, gloss."""
+    """One piece of a word: spelling without and with marks, category of its root, gloss.
+
+    `unknown`: a piece that a root which no list has is spelt with. It says nothing of what the root is made of.
+    """
 
     form: str
     marked: str
     category: str
     gloss: str
+    unknown: bool = False
 
 
 class Subwords(dict[int, Subword]):
@@ -69,7 +73,8 @@ class Subwords(dict[int, Subword]):
             letters, labels = [self._unknown[piece]], (UNKNOWN_CATEGORY, "")
             opens, closes = bool(marks & 2), bool(marks & 1)
         form = compose(letters[0], self._grammar.language)
-        made = self[number] = Subword(form, _marked(form, opens, closes), *labels)
+        spelt = number >= self.unknown
+        made = self[number] = Subword(form, _marked(form, opens, closes), *labels, spelt)
         return made
 
     def _add(

@@ -10,7 +10,8 @@ The segmenter is a Viterbi search over (letter position, grammar state), see
 3. *Unknown*: the whole word is an unknown root.
 
 An unknown root is cut into the pieces of ``chunks.tsv`` so that their costs are least, and where
-none fits into single letters. Ties go to the path found first, and paths are tried in list order,
+none fits into single letters: these are what language models and graphs know. `Segmenter.morphemes`
+has the root in one. Ties go to the path found first, and paths are tried in list order,
 so the same lists always give the same answer.
 """
 
@@ -26,6 +27,7 @@ import numpy as np
 from uyir.errors import ScriptError
 from uyir.grammar.batch import BatchSearch
 from uyir.grammar.cut import cheapest_cut
+from uyir.grammar.join import MARK, closes, join
 from uyir.grammar.morphotactics import (
     UNKNOWN_CATEGORY,
     Entry,
@@ -102,6 +104,15 @@ class Segmenter:
             unknown = self._unknown(letters[: path.size], not path.arcs)
             made = (*unknown, *[subwords[number] for number in path.arcs])
         return Segmentation(word, made, path.root >= 0, path.cost / UNITS)
+
+    def morphemes(self, result: Segmentation) -> tuple[Subword, ...]:
+        """The subwords of a segmentation, but a root that no list has in one, however it is spelt."""
+        spelt = [subword for subword in result.subwords if subword.unknown]
+        if len(spelt) < 2:
+            return result.subwords
+        form = join([subword.form for subword in spelt], self.language)
+        marked = form if closes(spelt[-1].marked) else form + MARK
+        return (spelt[0]._replace(form=form, marked=marked), *result.subwords[len(spelt) :])
 
     def segment_all(self, words: Iterable[str]) -> list[Segmentation]:
         """Segment many words, each distinct one once: much faster than one by one.
@@ -208,7 +219,8 @@ class Segmenter:
         if any(part not in self._numbers for part in parts):
             # Well formed, but of no pieces that could stand by themselves (a doubled nukta): left whole.
             marked = marked_form(letters, self.language, True, closes)
-            yield Subword(compose(letters, self.language), marked, UNKNOWN_CATEGORY, "")
+            form = compose(letters, self.language)
+            yield Subword(form, marked, UNKNOWN_CATEGORY, "", unknown=True)
             return
         last = len(parts) - 1
         for place, part in enumerate(parts):

@@ -57,6 +57,18 @@ def test_an_unknown_root_takes_known_endings(toy: Grammar) -> None:
     assert unknown.subwords[-1].gloss == "DAT"
 
 
+@pytest.mark.parametrize("word", ["ரன்பீர்ரெட்டிக்கு", "ரன்பீர்கபூர்", "தம்பிக்கு"])
+def test_an_unknown_root_is_one_morpheme(toy: Grammar, word: str) -> None:
+    segmenter = Segmenter(toy)
+    result = segmenter.segment(word)
+    morphemes = segmenter.morphemes(result)
+    assert sum(morpheme.unknown for morpheme in morphemes) == (not result.closed)
+    assert len(morphemes) == 1 + (word != "ரன்பீர்கபூர்")
+    assert join([morpheme.marked for morpheme in morphemes], "ta") == word
+    assert morphemes[0].marked.endswith("+") == (len(morphemes) > 1)
+    assert not any(piece.unknown for piece in result.subwords) or len(result.subwords) > 2
+
+
 def test_every_segmentation_is_a_path_of_sg(toy: Grammar) -> None:
     pynini = pytest.importorskip("pynini")
     segmenter = Segmenter(toy)
