@@ -30,8 +30,9 @@ from typing import Any
 
 import numpy as np
 
-from uyir.decode.graph import Arcs, openfst_bytes
+from uyir.decode.arcs import Arcs
 from uyir.decode.graph_build import build_graph
+from uyir.decode.graph_files import openfst_bytes
 from uyir.decode.graph_parts import (
     BACKOFF,
     COST_UNIT,

@@ -238,7 +238,7 @@ def splice_words(
 
     A place whose splice the graph does not have (a state that no word of its text led to) is passed over.
     """
-    from uyir.decode.graph import Root
+    from uyir.decode.graph_splices import Root
 
     have = {splice.key for splice in graph.splices}
     ids = {marked: number for number, marked in enumerate(words)}

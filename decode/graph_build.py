@@ -24,7 +24,7 @@ T is then composed before it by OpenFst, its epsilons are taken out where that c
 
 Splices. ``<splice:STATE>`` symbols of the word table lead from the start of a word, in the unigram
 state, to SG state STATE. They pass L and T as one opaque letter (to the rules, a vowel), stop the
-pushing of costs and labels as any letter does, and end as `uyir.decode.graph.Splice` records.
+pushing of costs and labels as any letter does, and end as `uyir.decode.graph_splices.Splice` records.
 """
 
 from __future__ import annotations
@@ -39,7 +39,9 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 
-from uyir.decode.graph import Arcs, Graph, Splice, file_sha256, openfst_bytes, ranges
+from uyir.decode.arcs import Arcs, ranges
+from uyir.decode.graph import Graph
+from uyir.decode.graph_files import file_sha256, openfst_bytes
 from uyir.decode.graph_parts import (
     SPLICE,
     Grammar,
@@ -51,6 +53,7 @@ from uyir.decode.graph_parts import (
     opening_with,
 )
 from uyir.decode.graph_reduce import contract, merge_equal_states
+from uyir.decode.graph_splices import Splice
 from uyir.decode.graph_tree import (
     BACKOFF_LABEL,
     FINAL,

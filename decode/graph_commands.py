@@ -246,7 +246,7 @@ def pack(arpa: Path, words: Path, graph_lm: Optional[Path], out: Path, as_json: 
     The file is mapped, not read, and belongs to one word table and one graph (built with --graph-lm, or
     without a language model).
     """
-    from uyir.decode.graph import file_sha256
+    from uyir.decode.graph_files import file_sha256
     from uyir.decode.lm import read_arpa
     from uyir.decode.lm_store import write_packed
 
@@ -359,8 +359,8 @@ def graph(
     report: states, arcs, epsilons, bytes, peak memory, seconds. Back-off epsilons are kept there (an
     engine that can do with them searches the smaller graph); HLG.pt is the same graph without them.
     """
-    from uyir.decode.graph import openfst_bytes
     from uyir.decode.graph_build import build_files
+    from uyir.decode.graph_files import openfst_bytes
     from uyir.decode.graph_watch import Limits
 
     if (arpa is None) != no_lm:

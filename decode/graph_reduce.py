@@ -8,7 +8,7 @@ from typing import Any, Optional
 import numpy as np
 import numpy.typing as npt
 
-from uyir.decode.graph import Arcs, cheapest, ranges
+from uyir.decode.arcs import Arcs, cheapest, ranges
 from uyir.decode.graph_parts import COST_UNIT
 
 Ints = npt.NDArray[np.int64]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Optional
 
 import numpy as np
 
-from uyir.decode.graph import Arcs
+from uyir.decode.arcs import Arcs
 from uyir.decode.graph_parts import COST_UNIT, SPLICE, Grammar, LmAcceptor
 from uyir.decode.graph_watch import Watch
 from uyir.decode.lm import is_vocabulary

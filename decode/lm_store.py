@@ -27,7 +27,7 @@ from typing import Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
-from uyir.decode.graph import file_sha256
+from uyir.decode.graph_files import file_sha256
 from uyir.decode.lm import BOS, EOS, UNK, NgramModel, is_vocabulary
 from uyir.errors import ModelError
 from uyir.lexicon.symbols import Symbols

@@ -126,7 +126,7 @@ class Riva:
             BatchedMappedDecoderCudaConfig,
         )
 
-        from uyir.decode.graph import openfst_bytes
+        from uyir.decode.graph_files import openfst_bytes
 
         config = BatchedMappedDecoderCudaConfig()
         config.n_input_per_chunk = 50

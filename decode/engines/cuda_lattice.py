@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
-from uyir.decode.graph import ranges
+from uyir.decode.arcs import ranges
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.errors import EngineError
 

@@ -18,7 +18,7 @@ from typing import Any, Callable
 import numpy as np
 import numpy.typing as npt
 
-from uyir.decode.graph import ranges
+from uyir.decode.arcs import ranges
 from uyir.errors import GraphError
 
 Array = npt.NDArray[Any]

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Optional, Union
 import numpy as np
 import numpy.typing as npt
 
+from uyir.decode.arcs import ranges
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
 from uyir.decode.engines.packed import PackedGraph, pack
-from uyir.decode.graph import ranges
 from uyir.decode.hypothesis import FloatArray, Hypothesis, failed, from_path
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 

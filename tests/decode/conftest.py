@@ -16,7 +16,8 @@ import torch
 
 from uyir.asr.checkpoint import save_model
 from uyir.asr.model import CtcModel, ModelConfig
-from uyir.decode.graph import Graph, file_sha256
+from uyir.decode.graph import Graph
+from uyir.decode.graph_files import file_sha256
 from uyir.decode.lattice import NO_TOKEN, Arc, Lattice
 from uyir.decode.tables import write_subwords, write_vocabulary
 from uyir.grammar.join import bare

@@ -13,17 +13,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from uyir.decode.graph import (
-    Arcs,
-    Graph,
-    Root,
-    Splice,
-    _digest,
-    ctc_topology,
-    file_sha256,
-    openfst_bytes,
-    remove_epsilons,
-)
+from uyir.decode.arcs import Arcs
+from uyir.decode.graph import Graph
+from uyir.decode.graph_epsilons import chained, remove_epsilons
+from uyir.decode.graph_files import _digest, file_sha256, openfst_bytes
+from uyir.decode.graph_k2 import k2_arrays
+from uyir.decode.graph_splices import Root, Splice
+from uyir.decode.graph_topology import ctc_topology
 from uyir.errors import GraphError
 
 Result = tuple[float, tuple[int, ...]]
@@ -358,9 +354,9 @@ def test_strings_become_chains_in_openfst() -> None:
         [0, 1, 2], [1, 2, 3], [0, 0, 2], [3, 2, 1], [0.5, 0.25, 1], 0, [np.inf] * 3 + [0], ctc=True
     )
     free = graph.epsilon_free()
-    chained = free._chained(free.arcs)
-    assert best_path(free, chained, [2, 2, 1]) == {(3, 2, 1): 1.75}
-    assert free.to_openfst().num_states == chained.num_states
+    chains = chained(free.arcs, free.strings, free.num_words)
+    assert best_path(free, chains, [2, 2, 1]) == {(3, 2, 1): 1.75}
+    assert free.to_openfst().num_states == chains.num_states
 
 
 def test_openfst_bytes_are_what_openfst_reads(tmp_path: Path) -> None:
@@ -391,7 +387,7 @@ def test_k2_words_of_every_arc() -> None:
     for seed in range(8):
         graph = random_graph(seed, True).epsilon_free()
         fsa = graph.to_k2()
-        source, target, label, olabel, score = graph._k2_arrays()
+        source, target, label, olabel, score = k2_arrays(graph.arcs)
         arcs = fsa.arcs.values()
         assert arcs[:, 0].tolist() == source.tolist() and arcs[:, 1].tolist() == target.tolist()
         assert arcs[:, 2].tolist() == label.tolist()

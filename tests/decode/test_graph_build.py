@@ -11,10 +11,12 @@ from typing import Any, Optional
 import numpy as np
 import pytest
 
-from uyir.decode.graph import Arcs, Graph, Root
+from uyir.decode.arcs import Arcs
+from uyir.decode.graph import Graph
 from uyir.decode.graph_build import build_graph
 from uyir.decode.graph_parts import free_grammar, lm_acceptor, word_table
 from uyir.decode.graph_reduce import contract, merge_equal_states
+from uyir.decode.graph_splices import Root
 from uyir.decode.graph_watch import Limits
 from uyir.decode.lm import NgramModel, Vocabulary, train
 from uyir.errors import GraphError

@@ -244,7 +244,7 @@ def test_graph_for_k2(folder: Path) -> None:
 
 
 def test_packing_for_rescoring(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from uyir.decode.graph import file_sha256
+    from uyir.decode.graph_files import file_sha256
     from uyir.decode.lm_store import read_packed
 
     assert train(folder, "--order", "3") == 0
