@@ -284,9 +284,9 @@ def build_graph(
         if grammar is None
         else grammar_tables(grammar, words, sg_scale, licensed)
     ).with_word_cost(word_cost)
-    watch.step("SG", len(sg.follow), sum(map(len, sg.follow)))
+    watch.step("SG", len(sg.follow), sg.num_arcs)
 
-    guess = _ARCS_PER_NGRAM * len(lm.word) + _ARCS_PER_SG_ARC * sum(map(len, sg.follow))
+    guess = _ARCS_PER_NGRAM * len(lm.word) + _ARCS_PER_SG_ARC * sg.num_arcs
     ahead = guess * _BYTES_PER_ARC / 2**30
     say(f"estimate: {guess / 1e6:.1f} million arcs before H, {ahead:.1f} GB to build")
     watch.check("the estimate", 0, int(guess), ahead)

@@ -297,7 +297,11 @@ def words(language: str, out: Path) -> None:
 @click.option("--no-lm", "no_lm", is_flag=True, help="Without a language model.")
 @click.option("--no-sg", "no_sg", is_flag=True, help="Without the subword grammar.")
 @click.option(
-    "--sg-scale", type=float, default=0.0, show_default=True, help="Weight of the grammar's costs."
+    "--sg-scale",
+    type=click.FloatRange(0.0),
+    default=0.0,
+    show_default=True,
+    help="Weight of the grammar's costs.",
 )
 @click.option(
     "--word-cost",

@@ -6,8 +6,8 @@ Costs are whole multiples of `COST_UNIT` while a graph is built, so that equal b
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -156,6 +156,10 @@ def lm_acceptor(model: NgramModel, words: Symbols) -> LmAcceptor:
     )
 
 
+#: Subwords that may follow in a state: word id -> (next state, cost).
+Ways = dict[int, tuple[int, int]]
+
+
 @dataclass(frozen=True, eq=False)
 class Grammar:
     """SG as tables: per state the subwords that may follow, word id -> (next state, cost).
@@ -164,29 +168,39 @@ class Grammar:
     that stands for a whole word. A piece that asks something of the next word (a linking stop) leads to a
     state of its own between words instead, from which only such words follow and no sentence ends.
     ``splices`` are (symbol id, state) pairs. Costs in `COST_UNIT`.
+
+    A weighted grammar may have the same subword at different costs (a root of the lists, and the same
+    letters as an unknown root): ``follow`` has the cheapest, ``others`` the further ways of a state.
     """
 
-    follow: list[dict[int, tuple[int, int]]]
+    follow: list[Ways]
     splices: list[tuple[int, int]]
     #: The states between words: 0, and those after a piece that asks something.
     between: tuple[int, ...] = (0,)
+    others: Mapping[int, Sequence[tuple[int, int, int]]] = field(default_factory=dict)
+
+    @property
+    def num_arcs(self) -> int:
+        return sum(map(len, self.follow)) + sum(map(len, self.others.values()))
 
     def with_word_cost(self, cost: float) -> Grammar:
         """The same with a cost (natural logarithm) on every subword that opens a word."""
         more = round(cost / COST_UNIT)
         if not more:
             return self
-        follow = list(self.follow)
+        follow, others = list(self.follow), dict(self.others)
         for state in self.between:
             follow[state] = {
                 word: (after, paid + more) for word, (after, paid) in follow[state].items()
             }
-        return Grammar(follow, self.splices, self.between)
+            if state in others:
+                others[state] = [(word, after, paid + more) for word, after, paid in others[state]]
+        return Grammar(follow, self.splices, self.between, others)
 
 
 def free_grammar(words: Symbols) -> Grammar:
     """The grammar that only keeps affixes within words and roots out of them."""
-    follow: list[dict[int, tuple[int, int]]] = [{}, {}]
+    follow: list[Ways] = [{}, {}]
     splices = []
     for number, word in enumerate(words):
         if is_vocabulary(word):
@@ -219,13 +233,15 @@ def grammar_tables(
 
     Weights are multiplied by ``scale``. ``licensed``: for an acceptor with licences (see
     `uyir.grammar.morphotactics.subword_acceptor`) the words that may follow each of them; a piece that
-    may also close a word without asking anything is taken so. Raises `GraphError` if the acceptor is not
-    deterministic, accepts nothing, or has arcs into its start state.
+    may also close a word without asking anything is taken so. Of arcs with the same subword and the same
+    next state the cheapest stays. Raises `GraphError` if the acceptor has epsilons, accepts nothing, or
+    has arcs into its start state.
     """
     if acceptor.start() < 0 or acceptor.num_states() == 0:
         raise GraphError("the subword grammar accepts nothing of this word table")
     number: dict[int, int] = {acceptor.start(): 0}
-    follow: list[dict[int, tuple[int, int]]] = []
+    follow: list[Ways] = []
+    several: dict[tuple[int, int], dict[int, int]] = {}  # (state, word) -> next states, costs
     splices: list[tuple[int, int]] = []
     queue = [acceptor.start()]
     closes = [word.endswith("+") is False for word in words]
@@ -260,12 +276,21 @@ def grammar_tables(
         licence = min(ways)
         return licence + 1, ways[licence]
 
-    asking: list[tuple[dict[int, tuple[int, int]], int, int, int]] = []
+    def add(word: int, target: int, paid: int) -> None:
+        table = follow[-1]
+        old = table.get(word)
+        if old is None or (old[0] == target and paid < old[1]):
+            table[word] = (target, paid)
+        elif old[0] != target:
+            ends = several.setdefault((len(follow) - 1, word), {})
+            ends[target] = min(paid, ends.get(target, paid))
+
+    asking: list[tuple[int, int]] = []
     for state in queue:
-        table: dict[int, tuple[int, int]] = {}
+        follow.append({})
         for arc in acceptor.arcs(state):
-            if arc.ilabel == 0 or arc.ilabel in table:
-                raise GraphError(f"the subword grammar is not deterministic in state {state}")
+            if arc.ilabel == 0:
+                raise GraphError(f"the subword grammar has epsilons in state {state}")
             if not 0 < arc.ilabel < len(words):
                 raise GraphError(
                     f"the subword grammar has word {arc.ilabel}, the table {len(words)} words"
@@ -278,26 +303,37 @@ def grammar_tables(
             elif closes[arc.ilabel]:
                 asked, final = ending(arc.nextstate)
                 if math.isfinite(final):
-                    table[arc.ilabel] = (0, cost(arc.weight) + cost(final))
+                    # What asks something leads to a state that has no number yet.
+                    add(arc.ilabel, -asked, cost(arc.weight) + cost(final))
                     if asked:
-                        asking.append((table, arc.ilabel, asked - 1, table[arc.ilabel][1]))
+                        asking.append((len(follow) - 1, arc.ilabel))
             else:
-                table[arc.ilabel] = (place(arc.nextstate), cost(arc.weight))
-        follow.append(table)
+                add(arc.ilabel, place(arc.nextstate), cost(arc.weight))
     first = len(follow)
-    for table, word, licence, paid in asking:
-        table[word] = (first + licence, paid)
-    follow += [{w: t for w, t in follow[0].items() if w in admitted} for admitted in licensed]
-    return Grammar(_productive(follow), splices, (0, *range(first, len(follow))))
+    for state, word in asking:
+        target, paid = follow[state][word]
+        follow[state][word] = (first - 1 - target if target < 0 else target, paid)
+        ends = several.get((state, word), {})
+        for target in [target for target in ends if target < 0]:
+            ends[first - 1 - target] = ends.pop(target)
+    for number, admitted in enumerate(licensed, start=first):
+        follow.append({w: t for w, t in follow[0].items() if w in admitted})
+        several.update({(number, w): several[0, w] for w in admitted if (0, w) in several})
+    follow, others = _productive(follow, several)
+    return Grammar(follow, splices, (0, *range(first, len(follow))), others)
 
 
 def _productive(
-    follow: list[dict[int, tuple[int, int]]],
-) -> list[dict[int, tuple[int, int]]]:
-    """Without the subwords that lead to where no word can be finished any more."""
+    follow: list[Ways], several: Mapping[tuple[int, int], Mapping[int, int]]
+) -> tuple[list[Ways], dict[int, list[tuple[int, int, int]]]]:
+    """`Grammar.follow` and `Grammar.others` without the subwords that lead to where no word can be
+    finished any more."""
     into: list[list[int]] = [[] for _ in follow]
     for source, table in enumerate(follow):
         for target, _ in table.values():
+            into[target].append(source)
+    for (source, _), ends in several.items():
+        for target in ends:
             into[target].append(source)
     alive = {0}
     stack = [0]
@@ -306,4 +342,15 @@ def _productive(
             if source not in alive:
                 alive.add(source)
                 stack.append(source)
-    return [{w: t for w, t in table.items() if t[0] in alive} for table in follow]
+    kept = [{w: t for w, t in table.items() if t[0] in alive} for table in follow]
+    others: dict[int, list[tuple[int, int, int]]] = {}
+    for (source, word), ends in several.items():
+        ways = sorted((paid, target) for target, paid in ends.items() if target in alive)
+        if word in kept[source]:
+            target, paid = kept[source][word]
+            ways = sorted([(paid, target), *ways])
+        if ways:
+            kept[source][word] = ways[0][1], ways[0][0]
+            if ways[1:]:
+                others.setdefault(source, []).extend((word, at, paid) for paid, at in ways[1:])
+    return kept, others

@@ -70,7 +70,23 @@ class _Trees:
                 allowed = follow.get(word)
                 if allowed is not None:
                     found.append((word, lm.cost[arc] + allowed[1], allowed[0], lm.target[arc]))
+        others = self.sg.others.get(sg_state)
+        if others:
+            said = self.said(lm_state)
+            found += [
+                (word, said[word][0] + extra, after, said[word][1])
+                for word, after, extra in others
+                if word in said
+            ]
         return found
+
+    def said(self, lm_state: int) -> dict[int, tuple[int, int]]:
+        """The words that the model has in a state without backing off: (cost, next LM state)."""
+        if lm_state == 0:
+            return self.root_words
+        lm = self.lm
+        arcs = range(lm.begin[lm_state], lm.begin[lm_state + 1])
+        return {lm.word[arc]: (lm.cost[arc], lm.target[arc]) for arc in arcs}
 
     def settle(self, sg_state: int, lm_state: int) -> tuple[int, int]:
         """The number of the first product state along the back-offs that allows anything, and the

@@ -326,6 +326,41 @@ def test_without_a_model_the_grammar_stands_alone() -> None:
     assert_graph_is(graph, "ta", table, sentences, 1, False)
 
 
+@pytest.mark.parametrize("with_model", [False, True])
+def test_a_subword_that_leads_to_several_states_at_several_costs(with_model: bool) -> None:
+    """As unknown roots and the roots of the lists do in a weighted grammar."""
+    table = make_table("ta")
+    model = make_model("ta", table) if with_model else None
+    # Two ways for each word, the later one cheaper; every word starts from a state of its own.
+    paths = []
+    for cost in (3.0, 1.0):
+        for number, word in enumerate(WORDS["ta"]):
+            fst = pynini.Fst()
+            fst.add_states(len(word) + 1)
+            fst.set_start(0).set_final(len(word), number)
+            for i, piece in enumerate(word):
+                label = table.id(piece)
+                fst.add_arc(i, pynini.Arc(label, label, 0.0 if i else cost, i + 1))
+            paths.append(fst)
+    grammar = pynini.rmepsilon(pynini.union(*paths))
+    graph, _ = build_graph(
+        "ta", table, TOKENS, model=model, grammar=grammar, sg_scale=0.5, variants=False
+    )
+    sentences = {}
+    for picked in itertools.product(range(len(WORDS["ta"])), repeat=2):
+        sentence = flat("ta", picked)
+        sentences[sentence] = lm_cost(model, sentence) + 0.5 * sum(1.0 + n for n in picked)
+    for n in range(len(WORDS["ta"])):
+        sentence = flat("ta", (n,))
+        sentences[sentence] = lm_cost(model, sentence) + 0.5 * (1.0 + n)
+    assert_graph_is(graph, "ta", table, sentences, 2, variants=False)
+    # At no scale the costs are out, and what is the same is one.
+    plain, _ = build_graph("ta", table, TOKENS, model=model, grammar=grammar, variants=False)
+    assert plain.lexical.num_arcs <= graph.lexical.num_arcs
+    (cost,) = read(plain, next(iter(speak("ta", ("மரம்",), False)))).values()
+    assert cost == pytest.approx(lm_cost(model, ("மரம்",)), abs=0.01)
+
+
 def test_every_word_costs_what_is_asked() -> None:
     table = make_table("ta")
     graph, _ = build_graph(
@@ -438,11 +473,10 @@ def test_limits_and_bad_parts() -> None:
         build_graph("ta", table, TOKENS, model=model, limits=Limits(max_memory=0.001))
     with pytest.raises(GraphError, match="accepts nothing"):
         build_graph("ta", table, TOKENS, model=model, grammar=pynini.Fst())
-    twice = make_grammar("ta", table)
-    arc = next(iter(twice.arcs(twice.start())))
-    twice.add_arc(twice.start(), arc)
-    with pytest.raises(GraphError, match="not deterministic"):
-        build_graph("ta", table, TOKENS, model=model, grammar=twice)
+    silent = make_grammar("ta", table)
+    silent.add_arc(silent.start(), pynini.Arc(0, 0, 0, next(iter(silent.arcs(0))).nextstate))
+    with pytest.raises(GraphError, match="has epsilons"):
+        build_graph("ta", table, TOKENS, model=model, grammar=silent)
 
 
 def test_free_grammar_keeps_affixes_in_words() -> None:

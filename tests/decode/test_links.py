@@ -108,6 +108,26 @@ def test_a_linking_stop_need_not_be_spoken(graph: Graph, table: Symbols) -> None
     assert (*LINKED, "பல்") not in readings(graph, table, spoken("மரத்தை", "பல்"))
 
 
+def test_a_weighted_grammar_accepts_the_same_at_its_costs(
+    tamil: Grammar, table: Symbols, graph: Graph
+) -> None:
+    weighted, _ = build_graph(
+        "ta",
+        table,
+        TOKENS,
+        grammar=subword_acceptor(tamil, table, weighted=True, licensed=True),
+        sg_scale=0.5,
+        licences=licences(tamil),
+        silent=silent_pieces(tamil),
+        variants=False,
+    )
+    for words in (("மரத்தைக்", "கண்"), ("மரத்தைக்", "பல்"), ("மரத்தை",), ("மரத்தை", "கண்")):
+        plain = readings(graph, table, spoken(*words))
+        dearer = readings(weighted, table, spoken(*words))
+        assert dearer.keys() == plain.keys()
+        assert all(dearer[sentence] > cost for sentence, cost in plain.items())
+
+
 def test_a_stop_that_belongs_to_an_unknown_root_asks_nothing(tamil: Grammar) -> None:
     """பேஸ்புக் is no பேஸ்பு with a link: what the segmenter emits stands in the graph before any word."""
     marked = load_segmenter("ta").segment("குஃபேஸ்புக்").marked
