@@ -95,7 +95,7 @@ def other_speech(manifest: Optional[Path], language: str, limit: int) -> list[tu
     """(text, samples in [-1, 1]) of the first so many utterances of the language, by id."""
     if manifest is None:
         return []
-    rows = read_manifest(manifest, tokens_table())
+    rows = read_manifest(manifest, list(tokens_table()))
     chosen = sorted((row for row in rows if row.language == language), key=lambda row: row.id)
     reader = SampleReader()
     return [(row.text, reader.read(row).astype(np.float32) / 32768) for row in chosen[:limit]]

@@ -298,8 +298,8 @@ def grammar_tables(
             if arc.nextstate == acceptor.start():
                 raise GraphError("the subword grammar goes back to its start: it is of one word")
             if is_splice[arc.ilabel]:
-                ends = math.isfinite(ending(arc.nextstate)[1])
-                splices.append((arc.ilabel, 0 if ends else place(arc.nextstate)))
+                whole = math.isfinite(ending(arc.nextstate)[1])
+                splices.append((arc.ilabel, 0 if whole else place(arc.nextstate)))
             elif closes[arc.ilabel]:
                 asked, final = ending(arc.nextstate)
                 if math.isfinite(final):
@@ -316,9 +316,9 @@ def grammar_tables(
         ends = several.get((state, word), {})
         for target in [target for target in ends if target < 0]:
             ends[first - 1 - target] = ends.pop(target)
-    for number, admitted in enumerate(licensed, start=first):
+    for after, admitted in enumerate(licensed, start=first):
         follow.append({w: t for w, t in follow[0].items() if w in admitted})
-        several.update({(number, w): several[0, w] for w in admitted if (0, w) in several})
+        several.update({(after, w): several[0, w] for w in admitted if (0, w) in several})
     follow, others = _productive(follow, several)
     return Grammar(follow, splices, (0, *range(first, len(follow))), others)
 
