@@ -27,6 +27,7 @@ import numpy as np
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import read_table
 from uyir.grammar.script import decompose, is_wellformed, normalise
+from uyir.grammar.text import read_lines
 
 if TYPE_CHECKING:
     from uyir.decode.graph import Graph
@@ -173,27 +174,23 @@ def read_roots(path: Path, language: str) -> list[tuple[str, str, int]]:
 
     Raises `DataError` naming file and line for a root of another script or one that is not well formed.
     """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError("no such file", path) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"not readable as UTF-8: {error}", path) from None
     found = []
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(read_lines(path), start=1):
         if not line.strip() or line.startswith("#"):
             continue
         cells = [cell.strip() for cell in line.split("\t")]
-        if len(cells) > 2 or "\0" in line:
+        if len(cells) > 2:
             raise DataError("want a root and, after a tab, its category or class", path, number)
         root = normalise(cells[0], language)
         if " " in root or not root:
             raise DataError(f"{cells[0]!r}: want one word", path, number)
         try:
-            good = is_wellformed(root, language)
-        except ScriptError:
-            good = False
-        if not good:
+            decompose(root, language)
+        except ScriptError as error:
+            raise DataError(
+                f"{cells[0]!r} is no word of {language!r}: {error}", path, number
+            ) from None
+        if not is_wellformed(root, language):
             raise DataError(f"{cells[0]!r} is no well-formed word of {language!r}", path, number)
         found.append((root, cells[1] if len(cells) == 2 else "", number))
     if not found:

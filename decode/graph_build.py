@@ -65,7 +65,7 @@ from uyir.decode.graph_tree import (
 )
 from uyir.decode.graph_watch import Limits, Report, Say, Watch, memory_gb
 from uyir.decode.lm import NgramModel
-from uyir.errors import GraphError
+from uyir.errors import DataError, GraphError, ScriptError
 from uyir.lexicon.symbols import WORD_END, Symbols
 
 if TYPE_CHECKING:
@@ -415,24 +415,28 @@ def build_files(
         "word_cost": word_cost,
         "user_sha256": None if user_path is None else file_sha256(user_path),
     }
-    graph, report = build_graph(
-        language,
-        words,
-        tokens,
-        model=model,
-        grammar=grammar,
-        licences=asked,
-        sg_scale=sg_scale,
-        seams=seams,
-        variants=variants,
-        user=None if user_path is None else UserLexicon.read(user_path, language),
-        silent=silent,
-        splice_cost=splice_cost,
-        word_cost=word_cost,
-        limits=limits,
-        meta=meta,
-        say=say,
-    )
+    user = None if user_path is None else UserLexicon.read(user_path, language)
+    try:
+        graph, report = build_graph(
+            language,
+            words,
+            tokens,
+            model=model,
+            grammar=grammar,
+            licences=asked,
+            sg_scale=sg_scale,
+            seams=seams,
+            variants=variants,
+            user=user,
+            silent=silent,
+            splice_cost=splice_cost,
+            word_cost=word_cost,
+            limits=limits,
+            meta=meta,
+            say=say,
+        )
+    except ScriptError as error:
+        raise DataError(f"not a word table of {language!r}: {error}", words_path) from None
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     report.bytes = graph.save(folder / "HLG.safetensors")

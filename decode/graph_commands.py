@@ -7,6 +7,7 @@ import resource
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Optional
 
@@ -36,6 +37,17 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str) -> 
     if any(n < 1 for n in numbers):
         raise click.BadParameter("a count below 1")
     return numbers
+
+
+def _some_sentences(files: Sequence[str], language: str) -> list[list[str]]:
+    """The sentences of some files; raises `DataError` naming them if there are none."""
+    from uyir.decode.lm import read_sentences
+    from uyir.errors import DataError
+
+    found = list(read_sentences(files, language))
+    if not found:
+        raise DataError("an empty text: not one sentence in it", ", ".join(files))
+    return found
 
 
 @click.group()
@@ -99,6 +111,7 @@ def train(
 
     from uyir.decode.lm import UNK, Vocabulary, read_sentences
     from uyir.decode.lm import train as estimate
+    from uyir.errors import DataError
     from uyir.lexicon.symbols import Symbols
 
     begun = time.monotonic()
@@ -106,9 +119,9 @@ def train(
     with tempfile.TemporaryDirectory(dir=scratch, prefix="uyir-text-") as folder:
         with (Path(folder) / "text").open("w+b") as file:
             tokens = vocabulary.encode_file(read_sentences(files, language), file)
-            text = (
-                np.memmap(file, np.int32, "r", shape=(tokens,)) if tokens else np.empty(0, np.int32)
-            )
+            if not tokens:
+                raise DataError("an empty corpus: not one sentence in it", ", ".join(files))
+            text = np.memmap(file, np.int32, "r", shape=(tokens,))
         # Keys, their order, numbers and counts: some 90 bytes a token while a stretch is sorted.
         stretch = max(1000, int(memory * 2**30 / 90))
         unknown = int((text == vocabulary.id(UNK)).sum())
@@ -159,9 +172,9 @@ def perplexity(arpa: Path, files: tuple[str, ...], language: str, as_json: bool)
     size compare. Unknown subwords are counted and left out.
     """
     from uyir.decode.lm import perplexity as measure
-    from uyir.decode.lm import read_arpa, read_sentences
+    from uyir.decode.lm import read_arpa
 
-    found = measure(read_arpa(arpa), read_sentences(files, language), language).as_dict()
+    found = measure(read_arpa(arpa), _some_sentences(files, language), language).as_dict()
     if as_json:
         click.echo(json.dumps(found))
     else:
@@ -195,13 +208,14 @@ def mix(
     """
     from uyir.decode.lm import mix as interpolate
     from uyir.decode.lm import perplexity as measure
-    from uyir.decode.lm import read_arpa, read_sentences, tune_weights
+    from uyir.decode.lm import read_arpa, tune_weights
 
     if bool(held_out) == (weights is not None):
         raise click.UsageError("give either --held-out TEXT or --weights")
+    held = _some_sentences(held_out, language) if held_out else []
     models = [read_arpa(arpa) for arpa in arpas]
     if weights is None:
-        shares = tune_weights(models, read_sentences(held_out, language))
+        shares = tune_weights(models, held)
     else:
         try:
             shares = tuple(float(cell) for cell in weights.split(","))
@@ -218,7 +232,7 @@ def mix(
     }
     if held_out:
         for name, model in ((str(out), mixed), *zip(map(str, arpas), models)):
-            found = measure(model, read_sentences(held_out, language), language)
+            found = measure(model, held, language)
             _say(
                 f"{name}: perplexity by letter {found.by_letter:.4f}, {found.oov_rate:.4f} unknown"
             )

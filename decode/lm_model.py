@@ -21,6 +21,8 @@ Doubles = npt.NDArray[np.float64]
 LN10 = math.log(10.0)
 #: What ARPA files write for a probability of 0.
 ARPA_ZERO = -99.0
+#: N-grams written at a time: their text is many times what they are as numbers.
+_BLOCK = 1 << 18
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,15 +133,19 @@ class NgramModel:
                 file.write(f"ngram {n}={len(order)}\n")
             for n, order in enumerate(self.orders):
                 file.write(f"\n\\{n + 1}-grams:\n")
-                grams = [" ".join(row) for row in symbols[self.ngrams(n)].tolist()]
-                logp = np.where(np.isfinite(order.logp), order.logp / LN10, ARPA_ZERO).tolist()
-                if n + 1 == self.order:
-                    file.writelines(f"{p:.7f}\t{g}\n" for p, g in zip(logp, grams))
-                else:
-                    logb = (order.logb / LN10).tolist()
-                    file.writelines(
-                        f"{p:.7f}\t{g}\t{b:.7f}\n" for p, g, b in zip(logp, grams, logb)
-                    )
+                ngrams = self.ngrams(n)
+                for begin in range(0, len(order), _BLOCK):
+                    part = slice(begin, begin + _BLOCK)
+                    grams = [" ".join(row) for row in symbols[ngrams[part]].tolist()]
+                    p = order.logp[part]
+                    logp = np.where(np.isfinite(p), p / LN10, ARPA_ZERO).tolist()
+                    if n + 1 == self.order:
+                        file.writelines(f"{p:.7f}\t{g}\n" for p, g in zip(logp, grams))
+                    else:
+                        logb = (order.logb[part] / LN10).tolist()
+                        file.writelines(
+                            f"{p:.7f}\t{g}\t{b:.7f}\n" for p, g, b in zip(logp, grams, logb)
+                        )
             file.write("\n\\end\\\n")
 
 

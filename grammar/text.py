@@ -85,12 +85,17 @@ def _blocks(stream: Any, name: str) -> Iterator[list[str]]:
 def _decode(raw: bytes, name: str, number: int) -> str:
     if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
         raw = raw[3:]
+    if number == 1 and raw.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError("UTF-16, not UTF-8: save it as UTF-8", name, number)
     if b"\0" in raw:
-        raise DataError("a NUL byte: not a text file", name, number)
+        raise DataError("a NUL byte: not a text file, or a damaged one", name, number)
     try:
         return raw.decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
-        raise DataError(f"not UTF-8: {error}", name, number) from None
+        if error.reason == "unexpected end of data":
+            raise DataError("cut short within a letter, or not UTF-8", name, number) from None
+        wrong = f"not UTF-8: {error.reason} (byte 0x{raw[error.start]:02x}); save it as UTF-8"
+        raise DataError(wrong, name, number) from None
 
 
 def count_words(paths: Iterable[Union[str, Path]], language: str) -> Counter[str]:

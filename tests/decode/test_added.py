@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from uyir import demo
 from uyir.cli import main
 from uyir.decode import added
 from uyir.decode.engines import SearchOptions, create
@@ -107,7 +108,9 @@ def test_pieces_sound_as_before_an_ending(classes: added.Classes) -> None:
         ("ராமன்\n".encode(), ":1: "),
         ("ಮನೆ ಊಟ\n".encode(), "want one word"),
         ("ಮನೆ\tnoun\tx\n".encode(), "after a tab"),
-        ("ಮನೆ\n\0\n".encode(), ":2: "),
+        ("ಮನೆ\n\0\n".encode(), ":2: a NUL byte"),
+        ("ಮನೆ\nராமன்\n".encode(), ":2: 'ராமன்' is no word of 'kn': .*is not a letter"),
+        (b"Raman\n", ":1: 'Raman' is no word of 'kn'"),
     ],
 )
 def test_bad_files(tmp_path: Path, text: bytes, wrong: str) -> None:
@@ -117,6 +120,22 @@ def test_bad_files(tmp_path: Path, text: bytes, wrong: str) -> None:
         added.read_roots(path, "kn")
     with pytest.raises(DataError, match="no such file"):
         added.read_roots(tmp_path / "none.txt", "kn")
+
+
+def test_words_of_another_script_are_refused_by_the_commands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UYIR_WORDS", str(tmp_path / "kept"))
+    file = tmp_path / "names.txt"
+    file.write_text("ಝಿರೋಪ\nராமன்\n", encoding="utf-8")
+    recording = demo.RECORDINGS / "kn" / "kn01.flac"
+    for command in (
+        ["words", "add", str(file), "-l", "kn"],
+        ["transcribe", str(recording), "--language", "kn", "--hotwords", str(file)],
+    ):
+        assert main(command) == 1
+        assert f"{file}:2: 'ராமன்' is no word of 'kn': " in capsys.readouterr().err
+    assert not (tmp_path / "kept").exists()
 
 
 def test_add_list_remove(

@@ -103,7 +103,17 @@ def test_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{folder / 'text'}:2: " in capsys.readouterr().err
     (folder / "text").write_text("", encoding="utf-8")
     assert train(folder) == 1
-    assert "empty corpus" in capsys.readouterr().err
+    assert f"{folder / 'text'}: an empty corpus" in capsys.readouterr().err
+    for bad, message in (
+        ("மரம்\nமர\0ம்\n".encode(), ":2: a NUL byte"),
+        ("மரம்\n".encode() + b"\xae\xb1\n", ":2: not UTF-8: invalid start byte (byte 0xae)"),
+        ("மரம்\n".encode()[:-2], ":1: cut short within a letter"),
+        ("மரம்\n".encode("utf-16"), ":1: UTF-16, not UTF-8: save it as UTF-8"),
+    ):
+        (folder / "text").write_bytes(bad)
+        assert train(folder) == 1
+        assert f"{folder / 'text'}{message}" in capsys.readouterr().err
+    (folder / "text").write_text("", encoding="utf-8")
     assert train(folder, "--min_counts", "2,x") == 2
     assert train(folder, "--min_counts", "0") == 2
 
@@ -154,9 +164,45 @@ def test_bad_models_and_tables(folder: Path, capsys: pytest.CaptureFixture[str])
     arpa.write_text(whole, encoding="utf-8")
     assert graph(folder, "--lm", str(arpa), "--no-sg", "--lexicon", str(folder / "text")) == 1
     assert f"{folder / 'text'}:1: 1 columns" in capsys.readouterr().err
-    (folder / "text").write_bytes("மரம்".encode("utf-16"))
-    assert train(folder) == 1
-    assert "not UTF-8" in capsys.readouterr().err
+    table = (folder / "words.txt").read_text(encoding="utf-8")
+    (folder / "words.txt").write_text(table.replace("மரம்", "ಮರ"), encoding="utf-8")
+    assert graph(folder, "--no-lm", "--no-sg") == 1
+    assert f"{folder / 'words.txt'}: not a word table of 'ta': " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["perplexity", "mix", "pack", "graph"])
+def test_every_command_refuses_a_cut_model(
+    name: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Cut between lines, in the middle of an n-gram, of a letter, and at the end; an empty text."""
+    assert train(folder) == 0
+    arpa, text, words, out = (folder / n for n in ("lm.arpa", "text", "words.txt", "out"))
+    command = {
+        "perplexity": ["lm", "perplexity", "-l", "ta", arpa, text],
+        "mix": ["lm", "mix", "-l", "ta", arpa, arpa, "-o", out, "--weights", "0.5,0.5"],
+        "pack": ["lm", "pack", arpa, "--words", words, "-o", out],
+        "graph": [
+            *("graph", "-l", "ta", "--lm", arpa, "--words", words, "--no-sg"),
+            *("--tokens", folder / "tokens.txt", "-o", out),
+        ],
+    }[name]
+    filled = [str(part) for part in command]
+    whole = arpa.read_bytes()
+    lines = whole.rindex(b"\n", 0, whole.index(b"\\2-grams") + 200) + 1
+    letter = whole.index(b"\xe0", lines) + 1
+    for cut in (lines, lines + 4, letter, len(whole) - 7):
+        arpa.write_bytes(whole[:cut])
+        capsys.readouterr()
+        assert main(filled) == 1
+        said = capsys.readouterr().err
+        assert f"{arpa}:" in said and "Traceback" not in said
+        assert any(word in said for word in ("before it ends", "cut short", "want ")), said
+    assert not out.exists()
+    arpa.write_bytes(whole)
+    if name == "perplexity":
+        text.write_text("\n", encoding="utf-8")
+        assert main(filled) == 1
+        assert f"{text}: an empty text" in capsys.readouterr().err
 
 
 def test_graph_options_act(

@@ -467,7 +467,7 @@ def test_bad_text(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=":2: a NUL byte"):
         list(read_sentences([path]))
     path.write_bytes("மரம்\n".encode("utf-16"))
-    with pytest.raises(DataError, match=r":1: (not UTF-8|a NUL)"):
+    with pytest.raises(DataError, match=r":1: UTF-16, not UTF-8"):
         list(read_sentences([path]))
     path.write_text("மரம்\n\nಮರ\n", encoding="utf-8")
     with pytest.raises(DataError, match=r":3: .*not a letter of 'ta'"):
