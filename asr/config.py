@@ -49,6 +49,8 @@ class TrainConfig:
     output: str
     languages: tuple[str, ...] = ("ta", "kn")
     tokens: Optional[str] = None  # a tokens.txt; None: the token table of uyir.lexicon
+    #: The token table of uyir.lexicon with ``|``, the end of a word, which the network then learns to hear.
+    word_ends: bool = False
     initial: Optional[str] = None  # model folder to start from
     #: CTranslate2 ``model.bin`` of Whisper, whole or in parts, to start a whisper encoder from.
     pretrained: tuple[str, ...] = ()

@@ -26,6 +26,7 @@ import torch
 from uyir.asr.audio import SAMPLE_RATE, read_audio
 from uyir.errors import AudioError, DataError
 from uyir.grammar.lists import read_table
+from uyir.lexicon.symbols import WORD_END
 
 MANIFEST_COLUMNS = ("id", "audio", "duration", "language", "text", "phones")
 
@@ -78,6 +79,7 @@ def read_manifest(path: Union[str, Path], tokens: Sequence[str]) -> list[Utteran
         phones = row["phones"].split()
         if not phones:
             raise row.error(f"{row['id']!r} has no phones")
+        phones = _with_word_ends(phones, row["text"], row["language"], ids)
         unknown = [phone for phone in phones if phone not in ids]
         if unknown:
             raise row.error(f"{unknown[0]!r} is no token")
@@ -100,6 +102,19 @@ def read_manifest(path: Union[str, Path], tokens: Sequence[str]) -> list[Utteran
     return utterances
 
 
+def _with_word_ends(
+    phones: list[str], text: str, language: str, ids: Mapping[str, int]
+) -> list[str]:
+    """The phones with ``|`` after each word where the token table has it, and without where it has not."""
+    if WORD_END not in ids:
+        return [phone for phone in phones if phone != WORD_END]
+    if WORD_END in phones:
+        return phones
+    from uyir.asr.prepare import with_word_ends
+
+    return with_word_ends(phones, text, language)
+
+
 def _read_cuts(path: Path, ids: Mapping[str, int]) -> list[Utterance]:
     """Cuts with one supervision each, phones in ``supervision.custom['phones']``."""
     try:
@@ -112,6 +127,7 @@ def _read_cuts(path: Path, ids: Mapping[str, int]) -> list[Utterance]:
         phones = str(((supervision and supervision.custom) or {}).get("phones", "")).split()
         if supervision is None or not phones:
             raise DataError(f"cut {cut.id}: want one supervision, with custom 'phones'", path)
+        phones = _with_word_ends(phones, supervision.text or "", supervision.language or "", ids)
         unknown = [phone for phone in phones if phone not in ids]
         if unknown:
             raise DataError(f"cut {cut.id}: {unknown[0]!r} is no token", path)

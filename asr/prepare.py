@@ -24,6 +24,7 @@ from uyir.errors import AudioError, DataError, ScriptError
 from uyir.grammar.numbers import read_out
 from uyir.grammar.script import script_of
 from uyir.lexicon.g2p import load_g2p
+from uyir.lexicon.symbols import WORD_END
 
 #: Sounds that are no word, and words that cannot be written in phones.
 SPOKEN_NOISE = "<spn>"
@@ -73,6 +74,28 @@ def phones_of(text: str, language: str) -> tuple[str, tuple[str, ...]]:
             phones += _pronounce(word, language)
     merged = [p for p, before in zip(phones, [None, *phones]) if (p, before) != (SPOKEN_NOISE,) * 2]
     return " ".join(words), tuple(merged)
+
+
+def with_word_ends(phones: Sequence[str], text: str, language: str) -> list[str]:
+    """Canonical phones of a text with `WORD_END` after each word's; tags' phones belong to no word.
+
+    Phones that are not the canonical ones of the text come back as they are, with one end at their end: who
+    wrote them knows where words end and can say so.
+    """
+    out: list[str] = []
+    at = 0
+    for word in text.split():
+        said = _pronounce(word, language)
+        while at < len(phones) and phones[at] == SPOKEN_NOISE and said[0] != SPOKEN_NOISE:
+            out.append(SPOKEN_NOISE)
+            at += 1
+        if tuple(phones[at : at + len(said)]) == said:
+            out += [*said, WORD_END]
+            at += len(said)
+        elif said != (SPOKEN_NOISE,) or SPOKEN_NOISE not in out[-2:]:  # one noise stands for several
+            return [*phones, WORD_END]
+    rest = list(phones[at:])
+    return out + rest if all(phone == SPOKEN_NOISE for phone in rest) else [*phones, WORD_END]
 
 
 @lru_cache(maxsize=1 << 18)

@@ -685,5 +685,5 @@ def _tokens(config: TrainConfig) -> tuple[str, ...]:
         return read_tokens(config.tokens)
     from uyir.lexicon.symbols import tokens_table
 
-    table = tokens_table()
+    table = tokens_table(config.word_ends)
     return tuple(table.symbol(number) for number in range(len(table)))

@@ -221,7 +221,8 @@ def phone_transducer(
     """Letter ids -> token ids for any sequence of closed words, each ended by ``|``.
 
     `letters` holds `letter_symbols(language)` at least (its ids count), `tokens` the phones; ids on
-    both sides are those of the tables, and ``|`` gives nothing (CTC's blank is the silence).
+    both sides are those of the tables. ``|`` gives the token of that name where `tokens` has one, and
+    nothing otherwise (CTC's blank is the silence).
 
     variants, max_weight: whether optional rules apply, and up to which cost each.
     passthrough: letter id -> output id of opaque symbols; to the rules they are vowels.
@@ -242,7 +243,8 @@ def phone_transducer(
     end.add_states(2)
     end.set_start(0)
     end.set_final(1)
-    end.add_arc(0, pywrapfst.Arc(letters.id(WORD_END), 0, 0.0, 1))
+    said = tokens.id(WORD_END) if WORD_END in tokens else 0
+    end.add_arc(0, pywrapfst.Arc(letters.id(WORD_END), said, 0.0, 1))
     words = (word + end).closure().optimize()
     for state in list(words.states()):
         for ilabel, olabel in (transparent or {}).items():

@@ -27,6 +27,7 @@ EPSILON = "<eps>"
 BLANK = "<blk>"
 #: A sound that is no speech in this language: noise, laughter, a foreign word.
 SPOKEN_NOISE = "<spn>"
+#: The end of a word: a letter of T's input and, in models that were taught it, a token of the network.
 WORD_END = "|"
 
 
@@ -174,9 +175,10 @@ def load_phones() -> dict[str, Phone]:
     return phones
 
 
-def tokens_table() -> Symbols:
-    """The token table: ``<blk>``, ``<spn>``, then the phone set in the order of ``phones.tsv``."""
-    return Symbols([BLANK, SPOKEN_NOISE, *load_phones()])
+def tokens_table(word_ends: bool = False) -> Symbols:
+    """The token table: ``<blk>``, ``<spn>``, the phone set in the order of ``phones.tsv``, then, if words'
+    ends are heard too, ``|``."""
+    return Symbols([BLANK, SPOKEN_NOISE, *load_phones(), *([WORD_END] if word_ends else [])])
 
 
 def geminates() -> dict[str, str]:
