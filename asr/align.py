@@ -21,6 +21,7 @@ from uyir.errors import DataError, ScriptError
 from uyir.grammar.script import decompose, normalise
 from uyir.grammar.segment import load_segmenter
 from uyir.lexicon.g2p import load_g2p
+from uyir.lexicon.symbols import WORD_END
 
 if TYPE_CHECKING:
     from uyir.asr.audio import Samples
@@ -209,15 +210,20 @@ def align(
     if not words:
         raise DataError("no words to align")
     spoken = [_variants(word, language) for word in words]
+    end = [ids[WORD_END]] if WORD_END in ids else []
     path = best_path(
-        log_probs, [[[ids[phone] for phone in variant] for variant in word] for word in spoken]
+        log_probs,
+        [[[*(ids[phone] for phone in variant), *end] for variant in word] for word in spoken],
     )
     chosen = [variants[which] for variants, which in zip(spoken, path.variants)]
     said = [phone for phones in chosen for phone in phones]
-    bounds = _bounds(path.runs, frame_s, seconds)
+    runs = list(path.runs)
+    if end:  # a word's end is heard, but takes no time
+        ends = np.cumsum([len(phones) + 1 for phones in chosen]) - 1
+        runs = [run for number, run in enumerate(runs) if number not in set(ends.tolist())]
+    bounds = _bounds(runs, frame_s, seconds)
     peaks = [
-        float(log_probs[begin:end, ids[phone]].max())
-        for phone, (begin, end) in zip(said, path.runs)
+        float(log_probs[begin:end, ids[phone]].max()) for phone, (begin, end) in zip(said, runs)
     ]
     phones = [
         Piece(phone, start, end, peak) for phone, (start, end), peak in zip(said, bounds, peaks)

@@ -92,7 +92,9 @@ def with_word_ends(phones: Sequence[str], text: str, language: str) -> list[str]
         if tuple(phones[at : at + len(said)]) == said:
             out += [*said, WORD_END]
             at += len(said)
-        elif said != (SPOKEN_NOISE,) or SPOKEN_NOISE not in out[-2:]:  # one noise stands for several
+        elif (
+            said != (SPOKEN_NOISE,) or SPOKEN_NOISE not in out[-2:]
+        ):  # one noise stands for several
             return [*phones, WORD_END]
     rest = list(phones[at:])
     return out + rest if all(phone == SPOKEN_NOISE for phone in rest) else [*phones, WORD_END]

@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
+import numpy.typing as npt
 
 from uyir.decode.arcs import Arcs, ranges
 from uyir.decode.graph import Graph
@@ -220,7 +221,30 @@ def _context_free(parts: _Parts, watch: Watch) -> tuple[Arcs, list[int]]:
     label = np.where(arcs.ilabel == BACKOFF_LABEL, count, arcs.ilabel - LETTER)
     for old, new in place.items():
         label[arcs.ilabel == old] = new
-    return replace(arcs, ilabel=label), list(splices)
+    whole = np.isin(arcs.ilabel, [old for old in place if old >= FINAL])
+    arcs = replace(arcs, ilabel=label)
+    if WORD_END in parts.tokens:
+        arcs = _followed(arcs, whole, parts.tokens.id(WORD_END))
+    return arcs, list(splices)
+
+
+def _followed(arcs: Arcs, which: npt.NDArray[np.bool_], label: int) -> Arcs:
+    """The arcs, with one of that input label between each of ``which`` and the state it led to."""
+    count = int(which.sum())
+    between = arcs.num_states + np.arange(count)
+    target = arcs.target.copy()
+    target[which] = between
+    final = np.full(arcs.num_states + count, np.inf, dtype=np.float32)
+    final[: arcs.num_states] = arcs.final
+    return Arcs.build(
+        np.concatenate([arcs.source, between]),
+        np.concatenate([target, arcs.target[which]]),
+        np.concatenate([arcs.ilabel, np.full(count, label)]),
+        np.concatenate([arcs.olabel, np.zeros(count, dtype=np.int64)]),
+        np.concatenate([arcs.weight, np.zeros(count, dtype=np.float32)]),
+        arcs.start,
+        final,
+    )
 
 
 # --------------------------------------------------------------------------------------------------

@@ -278,12 +278,15 @@ def phone_readings(
 ) -> Readings:
     """The context-free L's side of a graph: every subword in the phones it has when it stands alone.
 
-    Labels are ``LETTER + token id``. Raises `GraphError` for a subword without phones.
+    Labels are ``LETTER + token id``; where `tokens` has the end of a word, it follows a word's last
+    subword. Raises `GraphError` for a subword without phones.
     """
-    from uyir.grammar.join import bare
+    from uyir.grammar.join import bare, closes
     from uyir.lexicon.g2p import load_g2p
+    from uyir.lexicon.symbols import WORD_END
 
     g2p = load_g2p(language)
+    end = chr(LETTER + tokens.id(WORD_END)) if WORD_END in tokens else ""
     own = {} if user is None else {**user.words, **user.subwords}
     found: list[list[tuple[str, int]]] = []
     for word in words:
@@ -297,6 +300,8 @@ def phone_readings(
             if not phones:
                 raise GraphError(f"subword {word!r} has no phones of its own")
             text = "".join(chr(LETTER + tokens.id(phone)) for phone in phones)
+            if closes(word):
+                text += end
             readings.append((text, round(weight / COST_UNIT)))
         found.append(readings)
     return found

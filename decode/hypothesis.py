@@ -8,8 +8,9 @@ events over a token per frame, so that times, score parts and confidence mean th
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 import numpy as np
@@ -93,6 +94,20 @@ class Hypothesis:
     confidences: tuple[float, ...] = ()
     runs: Sequence[Run] = ()
     error: Optional[str] = None
+
+    def without(self, token: int) -> Hypothesis:
+        """The hypothesis as if a token, the end of a word, had no length: its runs are left out, and a
+        subword ends with the last other token before the next one."""
+        kept = [run for run in self.runs if run.token != token]
+        if len(kept) == len(self.runs):
+            return self
+        begins = [run.begin for run in kept]
+        ends = []
+        for time, end in zip(self.times, self.ends):
+            last = bisect_left(begins, end) - 1
+            ends.append(kept[last].end if last >= 0 and time <= kept[last].begin else end)
+        tokens, begun, ended = zip(*kept) if kept else ((), (), ())
+        return replace(self, ends=tuple(ends), runs=Runs(tokens, begun, ended))
 
 
 def failed(reason: str) -> Hypothesis:

@@ -25,6 +25,7 @@ from uyir.decode.transcript import (
 from uyir.errors import GraphError, ModelError, ScriptError
 from uyir.grammar.join import bare, closes, join, opens
 from uyir.grammar.script import NORMALISER_VERSION
+from uyir.lexicon.symbols import WORD_END
 
 if TYPE_CHECKING:
     from uyir.decode.graph import Graph
@@ -134,10 +135,16 @@ class SpokenLanguage:
         With the stretch's ``log_probs`` (T, C) and the model's calibration a word's confidence is how
         often such a word is right; without, the mean of its subwords'.
         """
+        alignment = None
+        if self._calibration is not None and log_probs is not None:
+            alignment = Alignment(hypotheses[0], log_probs)
+        word_end = self._tokens.get(WORD_END)
+        if word_end is not None:
+            hypotheses = [hypothesis.without(word_end) for hypothesis in hypotheses]
         hypotheses = [self._parted(hypothesis) for hypothesis in hypotheses]
         best = hypotheses[0]
         begin, end = part.begin / SAMPLE_RATE, part.end / SAMPLE_RATE
-        words = self._spoken(best, begin, end, log_probs)
+        words = self._spoken(best, begin, end, alignment)
         several = hypotheses[:keep] if len(hypotheses[:keep]) > 1 else ()
         alternatives = tuple(
             Alternative(
@@ -235,14 +242,11 @@ class SpokenLanguage:
         return word
 
     def _spoken(
-        self, best: Hypothesis, begin: float, end: float, log_probs: Optional[FloatArray]
+        self, best: Hypothesis, begin: float, end: float, alignment: Optional[Alignment]
     ) -> tuple[SpokenWord, ...]:
         groups = self._grouped(best)
         texts = [self._join([best.subwords[p] for p in group]) for group in groups]
         spans = spans_by_pronunciation(best.runs, [self._pronounced(text) for text in texts])
-        alignment = None
-        if self._calibration is not None and log_probs is not None:
-            alignment = Alignment(best, log_probs)
         out = []
         for index, (group, text) in enumerate(zip(groups, texts)):
             marked = tuple(self._words[best.subwords[p]] for p in group)

@@ -20,15 +20,17 @@ from uyir.decode.graph_splices import Root
 from uyir.decode.graph_watch import Limits
 from uyir.decode.lm import NgramModel, Vocabulary, train
 from uyir.errors import GraphError
-from uyir.grammar.join import bare, join
+from uyir.grammar.join import bare, closes, join
 from uyir.lexicon.g2p import load_g2p
-from uyir.lexicon.symbols import Symbols, tokens_table
+from uyir.lexicon.symbols import WORD_END, Symbols, tokens_table
 from uyir.lexicon.user import Entry, UserLexicon
 
 pynini = pytest.importorskip("pynini")
 
 Sentence = tuple[str, ...]
 TOKENS = tokens_table()
+#: Of a network that hears where words end.
+TOKENS_WITH_ENDS = tokens_table(word_ends=True)
 
 #: Paths of the toy grammar: one word's subwords. Some begin others, some sound alike, some meet in a
 #: geminate, and அக்+ +கா+ has a subword with no sound of its own.
@@ -128,7 +130,11 @@ def lm_cost(model: Optional[NgramModel], sentence: Sentence) -> float:
 
 
 def speak(
-    language: str, sentence: Sentence, variants: bool, seams: str = "exact"
+    language: str,
+    sentence: Sentence,
+    variants: bool,
+    seams: str = "exact",
+    tokens: Symbols = TOKENS,
 ) -> dict[tuple[int, ...], float]:
     """Every pronunciation of a sentence, token ids -> cost."""
     words, rest = [], list(sentence)
@@ -138,10 +144,11 @@ def speak(
         rest = rest[end:]
     found = {(): 0.0}
     # What stands alone to the rules: a word, or each of its subwords.
-    for word in words if seams == "exact" else [bare(piece) for piece in sentence]:
+    for word in words if seams == "exact" else sentence:
         longer: dict[tuple[int, ...], float] = {}
-        for made in load_g2p(language).pronounce(word, variants=variants, limit=1000):
-            ids = tuple(TOKENS.id(phone) for phone in made.phones)
+        end = (WORD_END,) if WORD_END in tokens and closes(word) else ()
+        for made in load_g2p(language).pronounce(bare(word), variants=variants, limit=1000):
+            ids = tuple(tokens.id(phone) for phone in (*made.phones, *end))
             for before, cost in found.items():
                 key = before + ids
                 longer[key] = min(longer.get(key, math.inf), cost + made.weight)
@@ -191,22 +198,23 @@ def assert_graph_is(
     longest: int,
     variants: bool,
     seams: str = "exact",
+    tokens: Symbols = TOKENS,
 ) -> None:
     """That the graph accepts exactly these sentences, of up to so many words, at these costs."""
     want: dict[tuple[int, ...], dict[tuple[int, ...], float]] = {}
     for sentence, cost in sentences.items():
         ids = tuple(table.id(piece) for piece in sentence)
-        for tokens, extra in speak(language, sentence, variants, seams).items():
-            known = want.setdefault(tokens, {})
+        for heard, extra in speak(language, sentence, variants, seams, tokens).items():
+            known = want.setdefault(heard, {})
             known[ids] = min(known.get(ids, math.inf), cost + extra)
     closing = {i for i, symbol in enumerate(table) if i and not symbol.endswith("+")}
-    for tokens, expected in want.items():
+    for heard, expected in want.items():
         have = {
             words: cost
-            for words, cost in read(graph, tokens).items()
+            for words, cost in read(graph, heard).items()
             if sum(word in closing for word in words) <= longest
         }
-        assert have.keys() == expected.keys(), [TOKENS.symbol(t) for t in tokens]
+        assert have.keys() == expected.keys(), [tokens.symbol(t) for t in heard]
         for words, cost in expected.items():
             # Costs are rounded to 1/1024 an arc.
             assert have[words] == pytest.approx(cost, abs=0.01)
@@ -262,6 +270,33 @@ def test_context_free_graph_equals_enumeration(language: str, variants: bool) ->
     )
     with pytest.raises(GraphError, match="want one of exact, context-free"):
         build_graph(language, table, TOKENS, seams="none")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("seams", ["exact", "context-free"])
+def test_every_word_ends_where_the_network_hears_ends(language: str, seams: str) -> None:
+    whole = next(word[0] for word in WORDS[language] if len(word) == 1)
+    splices = {"<splice:#>": whole}
+    table = make_table(language, tuple(splices))
+    model = make_model(language, table, 2)
+    graph, _ = build_graph(
+        language,
+        table,
+        TOKENS_WITH_ENDS,
+        model=model,
+        grammar=make_grammar(language, table, splices),
+        seams=seams,
+    )
+    sentences = {}
+    for picked in itertools.product(range(len(WORDS[language])), repeat=2):
+        sentence = flat(language, picked)
+        sentences[sentence] = lm_cost(model, sentence)
+    assert_graph_is(graph, language, table, sentences, 2, True, seams, TOKENS_WITH_ENDS)
+    # A root that enters as a whole word ends like one.
+    said = tuple(TOKENS_WITH_ENDS.id(phone) for phone in ("z", "oo", "f"))
+    more = graph.with_roots([Root("#", 0, said, len(table))])
+    assert not read(more, said)
+    assert (len(table),) in read(more, (*said, TOKENS_WITH_ENDS.id(WORD_END)))
 
 
 @pytest.mark.parametrize("seams", ["exact", "context-free"])
