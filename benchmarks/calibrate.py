@@ -6,8 +6,9 @@ A manifest is tab-separated with columns set, kind, language, text, audio (relat
 recording is recognised in every language of the model, and what speaks for words and languages
 (`uyir.decode.evidence`) noted. On every second recording a logistic map from a word's evidence to "the word is
 right", and one from the languages' evidence to the language, are fitted; the others say how good they
-are: normalised cross entropy (NIST: 1 perfect, 0 no better than the share of right words) and the share of
-recordings whose language is told. Every set counts as much as any other with as many words or recordings.
+are, and the other way round: normalised cross entropy (NIST: 1 perfect, 0 no better than the share of right words)
+and the share of recordings whose language is told. Said besides: the same share of each kind where the
+fit had seen nothing of its set. Every set counts as much as any other with as many words or recordings.
 ``--keep`` keeps what was noted, so that fitting again wants no recognition; ``--write`` puts what was
 fitted on all recordings into the model's ``config.json``, the keys `uyir.decode.calibration` reads.
 """
@@ -29,7 +30,7 @@ import torch
 
 from uyir.asr.audio import read_audio
 from uyir.decode.calibration import Calibration, Identification, normalised_cross_entropy
-from uyir.decode.evidence import LANGUAGE_EVIDENCE, WORD_EVIDENCE, Spoken, best_language
+from uyir.decode.evidence import LANGUAGE_EVIDENCE, WORD_EVIDENCE, Spoken
 from uyir.decode.transcribe import Recogniser, load
 from uyir.decode.vad import parts_of
 from uyir.decode.work import Piece, Task
@@ -139,51 +140,105 @@ def fit_confidence(words: Sequence[Word]) -> Calibration:
     return Calibration(weights, round(offset, 4))
 
 
+#: What holds the language's weights down: they are many, and the recordings few.
+DECAY = 2e-3
+
+
 def fit_identification(recordings: Sequence[Recording], languages: Sequence[str]) -> Identification:
-    """Languages in pairs: the difference of their evidence against which of both it was."""
-    first, *others = languages
-    if len(others) != 1:
+    """The evidence of either of two languages against which of both it was, with weights of its own each."""
+    if len(languages) != 2:
         raise SystemExit("the choice of language is fitted for two languages")
-    other = others[0]
+    first, other = languages
+    # How short the speech is is the same in both: once is enough.
+    of_other = [name for name in LANGUAGE_EVIDENCE if name != "short"]
 
-    def difference(recording: Recording) -> list[float]:
+    def evidence(recording: Recording) -> list[float]:
         a, b = recording.heard[first].per_frame(), recording.heard[other].per_frame()
-        return [a[name] - b[name] for name in LANGUAGE_EVIDENCE]
+        return [*(a[name] for name in LANGUAGE_EVIDENCE), *(-b[name] for name in of_other)]
 
-    x = torch.tensor([difference(r) for r in recordings], dtype=torch.float64)
+    x = torch.tensor([evidence(r) for r in recordings], dtype=torch.float64)
     y = torch.tensor([float(r.language == first) for r in recordings], dtype=torch.float64)
     # Either language counts the same, and within it every kind by the root of its number.
     weight = balanced([r.kind for r in recordings])
     for value in (0.0, 1.0):
         weight[y == value] /= weight[y == value].sum()
-    slopes, offset = logistic(x, y, weight, 1e-3)
-    weights = {name: round(v, 4) for name, v in zip(LANGUAGE_EVIDENCE, slopes)}
-    return Identification(weights, {first: round(offset, 4), other: 0.0})
+    slopes, offset = logistic(x, y, weight, DECAY)
+    rounded = [round(value, 4) for value in slopes]
+    mine = dict(zip(LANGUAGE_EVIDENCE, rounded))
+    theirs = dict(zip(of_other, rounded[len(LANGUAGE_EVIDENCE) :]))
+    return Identification({first: mine, other: theirs}, {first: round(offset, 4), other: 0.0})
 
 
 def right(recording: Recording, rule: Identification) -> bool:
-    return recording.language == best_language(recording.heard, rule.weights, rule.offsets)
+    return recording.language == rule.best(recording.heard)
 
 
-def report(
+@dataclass
+class Measured:
+    """What maps say of recordings that they were not fitted on."""
+
+    kind: str
+    words: list[tuple[bool, float]]
+    told: bool
+
+
+def measure(
     words: Sequence[Word],
     recordings: Sequence[Recording],
-    calibration: Calibration,
-    rule: Identification,
-) -> None:
+    fitted: Sequence[int],
+    measured: Sequence[int],
+    languages: Sequence[str],
+) -> list[Measured]:
+    """Fit on some recordings, measure on others."""
+    inside = set(fitted)
+    calibration = fit_confidence([w for w in words if w.recording in inside])
+    rule = fit_identification([recordings[i] for i in fitted], languages)
+    of_recording: dict[int, list[tuple[bool, float]]] = {}
+    for word in words:
+        sure = calibration.confidence(word.evidence)
+        of_recording.setdefault(word.recording, []).append((word.right, sure))
+    return [
+        Measured(recordings[i].kind, of_recording.get(i, []), right(recordings[i], rule))
+        for i in measured
+    ]
+
+
+def report(found: Sequence[Measured]) -> None:
     print("kind\twords\tright\tnce\trecordings\tlanguage right")
-    for kind in ["all", *sorted({w.kind for w in words})]:
-        mine = [w for w in words if kind in ("all", w.kind)]
-        heard = [r for r in recordings if kind in ("all", r.kind)]
-        correct = [w.right for w in mine]
-        sure = [calibration.confidence(w.evidence) for w in mine]
+    for kind in ["all", *sorted({one.kind for one in found})]:
+        heard = [one for one in found if kind in ("all", one.kind)]
+        pairs = [pair for one in heard for pair in one.words]
         try:
-            nce = normalised_cross_entropy(correct, sure)
+            nce = normalised_cross_entropy([p[0] for p in pairs], [p[1] for p in pairs])
         except ValueError:
             nce = math.nan
-        told = sum(right(r, rule) for r in heard) / max(1, len(heard))
-        share = sum(correct) / max(1, len(mine))
-        print(f"{kind}\t{len(mine)}\t{share:.3f}\t{nce:.3f}\t{len(heard)}\t{told:.3f}")
+        told = sum(one.told for one in heard) / max(1, len(heard))
+        share = sum(p[0] for p in pairs) / max(1, len(pairs))
+        print(f"{kind}\t{len(pairs)}\t{share:.3f}\t{nce:.3f}\t{len(heard)}\t{told:.3f}")
+
+
+def left_out(recordings: Sequence[Recording], languages: Sequence[str]) -> None:
+    """The share of languages told in kinds of speech of which the fit had seen nothing.
+
+    A set is left out together with its twin in the other language, if there is one (``x-ta``, ``x-kn``).
+    """
+
+    def family(kind: str) -> str:
+        name = kind.partition(" ")[0]
+        base, _, end = name.rpartition("-")
+        twins = {f"{base}-{code}" for code in languages}
+        there = {r.kind.partition(" ")[0] for r in recordings}
+        return base if end in languages and twins <= there else name
+
+    families = sorted({family(r.kind) for r in recordings})
+    for name in families:
+        rest = [r for r in recordings if family(r.kind) != name]
+        if len({r.language for r in rest}) < 2:
+            continue
+        rule = fit_identification(rest, languages)
+        for kind in sorted({r.kind for r in recordings if family(r.kind) == name}):
+            mine = [right(r, rule) for r in recordings if r.kind == kind]
+            print(f"without {name}: {kind}\t{len(mine)}\t{sum(mine) / len(mine):.3f}")
 
 
 def keep(path: Path, words: Sequence[Word], recordings: Sequence[Recording]) -> None:
@@ -219,11 +274,14 @@ def main() -> None:
         words, recordings = recognise(recogniser, read(arguments.manifests, arguments.most))
         if arguments.keep is not None:
             keep(arguments.keep, words, recordings)
-    half = set(range(0, len(recordings), 2))
-    calibration = fit_confidence([w for w in words if w.recording in half])
-    rule = fit_identification(recordings[::2], recogniser.languages)
-    print("fitted on every second recording, measured on the others:")
-    report([w for w in words if w.recording not in half], recordings[1::2], calibration, rule)
+    numbers = range(len(recordings))
+    halves = [list(numbers[0::2]), list(numbers[1::2])]
+    print("fitted on every second recording, measured on the others, and the other way round:")
+    found = []
+    for fitted, measured in (halves, halves[::-1]):
+        found += measure(words, recordings, fitted, measured, recogniser.languages)
+    report(found)
+    left_out(recordings, recogniser.languages)
     calibration, rule = fit_confidence(words), fit_identification(recordings, recogniser.languages)
     print(f"fitted on all: {calibration}, {rule}")
     if arguments.write:

@@ -177,7 +177,7 @@ def network_alone(arguments: argparse.Namespace, archive: Path) -> dict[str, Any
     step = max(1, round(sum(durations) / arguments.alone))
     lane = Alone(recogniser, arguments.stages)
     pipeline, _ = recogniser.pipeline(arguments.language)
-    alone = Pipeline([lane], pipeline.plan, recogniser._transcript, readers=pipeline.readers)
+    alone = Pipeline([lane], pipeline.plan, recogniser.transcript, readers=pipeline.readers)
     members = [[(order[i], sources[order[i]]) for i in group] for group in groups[::step]]
     for _ in alone.run(members):
         pass

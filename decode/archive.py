@@ -6,25 +6,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from itertools import islice
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 from uyir.decode.batches import groups_of
 from uyir.decode.files import OutputFolder
 from uyir.decode.inputs import Input
 from uyir.decode.journal import Journal, plan_of, sha256
-from uyir.decode.output import ENDINGS, Style, writers
-from uyir.decode.pipeline import AUTO, Pipeline, Recognised, in_order
+from uyir.decode.output import Style
+from uyir.decode.pipeline import AUTO, Pipeline, in_order
+from uyir.decode.processes import spread
 from uyir.decode.report import Report
 from uyir.decode.sources import Source, sources_of
 from uyir.decode.transcribe import Recogniser
 from uyir.decode.transcript import Transcript
+from uyir.decode.writing import Scribe, Writers, Written, output_name, shown
 from uyir.errors import AudioError, DataError
 
 
@@ -41,10 +42,8 @@ class Wishes:
     shard: tuple[int, int] = (1, 1)
 
 
-#: Recordings that are written at once, at most.
-_AT_ONCE = 256
-#: What was written: the hashes of the files by format, or what went wrong.
-Written = tuple[Recognised, dict[str, str], Optional[DataError]]
+#: So often (s) what was written is waited for on the disk, beside the work.
+SYNC_S = 10.0
 
 #: Hands over the pipeline before it runs, so that a signal can stop it.
 Started = Callable[[Pipeline], None]
@@ -63,8 +62,7 @@ def run_stream(
     report: Report,
 ) -> Iterator[tuple[int, Transcript]]:
     """Yield the numbers and transcripts of inputs in order. The pipeline's `stop` ends it early."""
-    sources = list(sources_of(inputs))
-    durations = [source.duration() for source in sources]
+    sources, durations = planned(inputs, recogniser.workers)
     report.expected = sum(durations)
     groups = [
         [(n, sources[n]) for n in group] for group in groups_of(durations, recogniser.group_s)
@@ -73,19 +71,17 @@ def run_stream(
     started(pipeline)
     try:
         for result in in_order(pipeline.run(groups)):
-            yield result.number, _shown(result.transcript, wishes)
+            yield result.number, shown(result.transcript, wishes.written)
     finally:
         for lane in lanes:
             lane.close()
 
 
-def _shown(transcript: Transcript, wishes: Wishes) -> Transcript:
-    if not wishes.written or not transcript.segments:
-        return transcript
-    from uyir.decode.written import written
-
-    language = transcript.language
-    return replace(transcript, segments=tuple(written(s, language) for s in transcript.segments))
+def planned(inputs: Sequence[Input], workers: int) -> tuple[list[Source], list[float]]:
+    """A source for each input, and about how long each is (s), looked up once."""
+    sources = list(sources_of(inputs))
+    durations = spread(lambda n: sources[n].duration(), len(sources), workers)
+    return [replace(s, planned=d) for s, d in zip(sources, durations)], durations
 
 
 def made_by(recogniser: Recogniser, wishes: Wishes) -> str:
@@ -106,11 +102,11 @@ def run_archive(
     wishes: Wishes,
     report: Report,
     started: Started,
-    each: Callable[[Transcript], None] = lambda transcript: None,
+    show: Optional[Callable[[Transcript], None]] = None,
 ) -> float:
     """Transcribe inputs into a folder, saying to ``report`` what became of each.
 
-    ``each`` is called with every new transcript. Returns the share of padding in batches. Raises `DataError` where the folder or its journal
+    ``show`` is called with every new transcript. Returns the share of padding in batches. Raises `DataError` where the folder or its journal
     cannot be used; what is wrong with one recording or its output goes to the report.
     """
     part = "" if wishes.shard[1] == 1 else f"-{wishes.shard[0]}-of-{wishes.shard[1]}"
@@ -120,8 +116,8 @@ def run_archive(
         raise DataError(f"cannot be made: {error.strerror or error}", folder) from None
     journal = Journal(folder, part)
     try:
-        archive = _Archive(recogniser, inputs, folder, part, wishes, report, journal)
-        return archive.run(started, each)
+        archive = _Archive(recogniser, inputs, folder, part, wishes, report, journal, show)
+        return archive.run(started)
     finally:
         journal.close()
 
@@ -136,23 +132,28 @@ class _Archive:
         wishes: Wishes,
         report: Report,
         journal: Journal,
+        show: Optional[Callable[[Transcript], None]],
     ) -> None:
         self.recogniser = recogniser
         self.inputs = inputs
         self.wishes = wishes
         self.report = report
         self.journal = journal
+        self.show = show
         self.output = OutputFolder(folder, part)
         self.made = made_by(recogniser, wishes)
-        self.writers = writers(wishes.style)
         self.missing: dict[int, tuple[str, ...]] = {}
+        #: Of what was read, until it is written.
+        self.hashes: dict[int, str] = {}
 
-    def run(self, started: Started, each: Callable[[Transcript], None]) -> float:
-        sources = list(sources_of(self.inputs))
-        durations = [source.duration() for source in sources]
+    def run(self, started: Started) -> float:
+        workers = self.recogniser.workers
+        sources, durations = planned(self.inputs, workers)
         names = [str(entry.output) for entry in self.inputs]
-        known = {n: self._missing(entry, sources[n]) for n, entry in enumerate(self.inputs)}
-        self.missing = {n: formats for n, formats in known.items() if formats}
+        known = [self.wishes.formats] * len(names)
+        if self.wishes.resume and self.journal.records:
+            known = spread(lambda n: self._missing(self.inputs[n], sources[n]), len(names), workers)
+        self.missing = {n: formats for n, formats in enumerate(known) if formats}
         self.report.skip(len(self.inputs) - len(self.missing))
         self.report.expected = sum(durations[n] for n in self.missing)
         plan = plan_of(names, durations, f"{self.made} {','.join(sorted(self.wishes.formats))}")
@@ -164,6 +165,19 @@ class _Archive:
         # All that this plan began with: what it has done by now shares batches with what is left.
         members = [n for n in range(len(names)) if n in self.missing or not self._before(names[n])]
         order = sorted(members, key=lambda n: (-durations[n], names[n]))
+        scribe = Scribe(
+            self.recogniser,
+            self.inputs,
+            sources,
+            self.output,
+            self.missing,
+            self._ours,
+            written=self.wishes.written,
+            style=self.wishes.style,
+            showing=self.show is not None,
+        )
+        # Forked, so before the threads of the pipeline, and of this run, are started.
+        writers = Writers(scribe, Writers.processes(scribe, self.recogniser.scribes))
         pipeline, lanes = self.recogniser.pipeline(self.wishes.language, hashing=True)
         started(pipeline)
         try:
@@ -171,15 +185,15 @@ class _Archive:
                 [(order[i], sources[order[i]]) for i in group]
                 for group in groups_of([durations[n] for n in order], self.recogniser.group_s)
             ]
-            with Committer(self._commit) as committer:
+            with _Keeping(self.output, self.journal), writers:
                 for result in pipeline.run(groups, self.missing.__contains__):
-                    if result.transcript.error is None:
-                        committer.put(result)
+                    if result.parts.error is None:
+                        self.hashes[result.number] = str(result.hash)
+                        writers.put(result)
                     else:
-                        name = self.inputs[result.number].name
-                        self.report.failed(name, result.transcript.error)
-                    self._settle(committer.done(), each)
-                self._settle(committer.all(), each)
+                        self.report.failed(self.inputs[result.number].name, result.parts.error)
+                    self._settle(writers.done())
+                self._settle(writers.all())
         finally:
             for lane in lanes:
                 lane.close()
@@ -187,19 +201,30 @@ class _Archive:
         return pipeline.counts.padding
 
     def _end(self, *, interrupted: bool) -> None:
-        if not interrupted:
+        rows = self.journal.rows
+        if interrupted:
+            self.output.sync()
+            self.journal.keep(rows)
+        else:
             tidy = self.journal.tidy()
             if tidy != self.journal.path.read_bytes():
+                # In a journal in order all is on the disk, so before it is.
+                self.output.sync()
                 self.output.write(Path(self.journal.path.name), tidy)
+                self.output.sync()
         self.output.close()
 
     def _before(self, name: str) -> bool:
         record = self.journal.records.get(name)
         return record is not None and record.before
 
+    def _ours(self, entry: Input) -> Mapping[str, str]:
+        record = self.journal.records.get(str(entry.output))
+        return {} if record is None else record.files
+
     def _missing(self, entry: Input, source: Source) -> tuple[str, ...]:
         """The formats that an input is not yet there in."""
-        record = self.journal.records.get(str(entry.output)) if self.wishes.resume else None
+        record = self.journal.records.get(str(entry.output))
         if record is None or record.made != self.made or not set(record.files):
             return self.wishes.formats
         try:
@@ -210,129 +235,73 @@ class _Archive:
         return tuple(
             form
             for form in self.wishes.formats
-            if form not in record.files or not self._is_there(entry, form, record.files[form])
+            if form not in record.files
+            or not self._is_there(entry, form, record.files[form], record.kept)
         )
 
-    def _is_there(self, entry: Input, form: str, digest: str) -> bool:
-        """Whether an output is there. Changed by someone it is theirs; lost in a power cut it is not."""
+    def _is_there(self, entry: Input, form: str, digest: str, kept: bool) -> bool:
+        """Whether an output is there. Changed by someone it is theirs; changed by a power cut it is not
+        there, which it can be where the disk was not known to have it (``kept``)."""
+        path = self.output.folder / output_name(entry, form)
         try:
-            size = (self.output.folder / _name(entry, form)).stat().st_size
+            if not kept:
+                return sha256(path.read_bytes()) == digest
+            return path.stat().st_size > 0 or digest == sha256(b"")
         except OSError:
             return False
-        return size > 0 or digest == sha256(b"")
 
-    def _commit(self, results: Sequence[Recognised]) -> list[Written]:
-        """Write the files of some transcripts; says of each with which hashes, by format, or why not."""
-        files: list[tuple[Path, bytes]] = []
-        begun: list[tuple[Recognised, dict[str, str], Optional[DataError], int]] = []
-        for result in results:
-            entry, first, hashes, problem = self.inputs[result.number], len(files), {}, None
-            try:
-                transcript = _shown(result.transcript, self.wishes)
-                for form in self.missing[result.number]:
-                    data = self.writers[form](transcript).encode("utf-8", "replace")
-                    self._keep(entry, form, data)
-                    files.append((_name(entry, form), data))
-                    hashes[form] = sha256(data)
-            except DataError as error:
-                problem = error
-                del files[first:]
-            begun.append((result, hashes, problem, len(files) - first))
-        wrong = iter(self.output.write_all(files))
-        return [
-            (result, hashes, problem or next((p for p in list(islice(wrong, count)) if p), None))
-            for result, hashes, problem, count in begun
-        ]
-
-    def _settle(self, written: Iterable[Written], each: Callable[[Transcript], None]) -> None:
+    def _settle(self, written: Iterable[Written]) -> None:
         """Keep the journal of what is written, and say it."""
-        for result, files, problem in written:
-            entry, transcript = self.inputs[result.number], result.transcript
-            if problem is not None:
-                self.report.failed(entry.name, str(problem))
+        for one in written:
+            entry = self.inputs[one.number]
+            for note in one.notes:
+                self.report.say(note)
+            if one.problem is not None:
+                self.report.failed(entry.name, one.problem)
                 continue
-            self.journal.done(str(entry.output), str(result.hash), self.made, files)
-            each(_shown(transcript, self.wishes))
-            self.report.finished(
-                entry.name,
-                transcript.duration,
-                output=str(entry.output),
-                language=transcript.language,
-                words=len(transcript.words),
-                confidence=transcript.confidence,
-                final=transcript.final,
-                rtf=round(transcript.rtf, 4),
-            )
-
-    def _keep(self, entry: Input, form: str, data: bytes) -> None:
-        """Put aside, as ``NAME~``, a file in the way that holds what we did not write."""
-        path = self.output.path(_name(entry, form))
-        record = self.journal.records.get(str(entry.output))
-        try:
-            there = path.read_bytes()
-            if there == data or (record and record.files.get(form) == sha256(there)):
-                return
-            path.replace(path.with_name(f"{path.name}~"))
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise DataError(f"is in the way: {error.strerror or error}", path) from None
-        self.report.say(f"{path}: was not as written by uyir: kept as {path.name}~")
+            for form in one.files:
+                self.output.wrote(self.output.folder / output_name(entry, form))
+            digest = self.hashes.pop(one.number)
+            self.journal.done(str(entry.output), digest, self.made, dict(one.files))
+            note_of(self.report, entry.name, one.no_speech, one.about["final"])
+            if self.show is not None and one.transcript is not None:
+                self.show(one.transcript)
+            self.report.finished(entry.name, one.duration, **one.about)
 
 
-class Committer:
-    """Writes, in a thread, whatever waits to be written by then; so a slow disk is waited for seldom."""
+def note_of(report: Report, name: str, no_speech: bool, final: bool) -> None:
+    """Say what a reader of a transcript ought to know, besides errors."""
+    if no_speech:
+        report.say(f"{name}: no speech found")
+    if not final:
+        report.say(f"{name}: the search came to no proper end in places (final: false)")
 
-    def __init__(self, commit: Callable[[Sequence[Recognised]], list[Written]]) -> None:
-        self._commit = commit
-        self._waiting: queue.SimpleQueue[Optional[Recognised]] = queue.SimpleQueue()
-        self._written: queue.SimpleQueue[Union[list[Written], BaseException]] = queue.SimpleQueue()
-        self._under_way = 0
+
+class _Keeping:
+    """Has, now and then and beside the work, the disk keep what was written, and the journal say so."""
+
+    def __init__(self, output: OutputFolder, journal: Journal) -> None:
+        self._output = output
+        self._journal = journal
+        self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
 
-    def __enter__(self) -> Committer:
+    def __enter__(self) -> None:
         self._thread.start()
-        return self
 
     def __exit__(self, *error: object) -> None:
-        self._waiting.put(None)
+        self._ended.set()
         self._thread.join()
 
-    def put(self, result: Recognised) -> None:
-        self._under_way += 1
-        self._waiting.put(result)
-
-    def done(self) -> Iterator[Written]:
-        """What has been written since it was last asked, waiting where too much waits to be."""
-        while self._under_way > 4 * _AT_ONCE or not self._written.empty():
-            yield from self._next()
-
-    def all(self) -> Iterator[Written]:
-        """What is still to be written, as it is."""
-        while self._under_way:
-            yield from self._next()
-
-    def _next(self) -> Iterator[Written]:
-        found = self._written.get()
-        if isinstance(found, BaseException):
-            raise found
-        self._under_way -= len(found)
-        yield from found
-
     def _run(self) -> None:
-        ended = False
-        while not ended:
-            some = [self._waiting.get()]
-            while len(some) < _AT_ONCE and some[-1] is not None and not self._waiting.empty():
-                some.append(self._waiting.get())
-            ended = some[-1] is None
-            results = [one for one in some if one is not None]
-            if results:
-                try:
-                    self._written.put(self._commit(results))
-                except BaseException as error:  # raised where it is waited for
-                    self._written.put(error)
-
-
-def _name(entry: Input, form: str) -> Path:
-    return entry.output.with_name(f"{entry.output.name}.{ENDINGS[form]}")
+        kept = self._journal.rows
+        while not self._ended.wait(SYNC_S):
+            rows = self._journal.rows
+            if rows == kept:
+                continue
+            # What goes wrong here goes wrong at the end, too, and is said there.
+            with contextlib.suppress(DataError):
+                self._output.wrote(self._journal.path)
+                self._output.sync()
+                self._journal.keep(rows)
+                kept = rows

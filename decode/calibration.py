@@ -4,9 +4,9 @@ Both were fitted on development speech (`benchmarks/calibrate.py`) and stand in 
 ``config.json``; a model without them works, with confidences that are no probabilities::
 
     "confidence": {"offset": 0.1, "weights": {"posterior": 0.5, "heard": 0.4}},
-    "identify": {"offsets": {"ta": 0.0, "kn": 0.08}, "weights": {"score": 1.0}}
+    "identify": {"offsets": {"ta": 0.0, "kn": 0.08}, "weights": {"ta": {"score": 1.0}, "kn": {"score": 1.1}}}
 
-The weights are those of `uyir.decode.evidence`.
+The weights are those of `uyir.decode.evidence`; under ``identify`` they may stand once, for all languages.
 
 >>> Calibration({"posterior": 1.0}, offset=0.0).confidence({"posterior": 1.386})
 0.8
@@ -19,8 +19,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Optional
 
-from uyir.decode.evidence import LANGUAGE_EVIDENCE, SUREST, WORD_EVIDENCE
+from uyir.decode.evidence import LANGUAGE_EVIDENCE, SUREST, WORD_EVIDENCE, Spoken
 from uyir.errors import ModelError
+
+#: Stands for every language.
+ALL = "*"
 
 
 @dataclass(frozen=True)
@@ -39,11 +42,34 @@ class Calibration:
 
 @dataclass(frozen=True)
 class Identification:
-    """How languages are told apart: weights of `uyir.decode.evidence.Spoken.per_frame`, and what is added
-    to each language's sum."""
+    """How languages are told apart: for each (or for all, under `ALL`) weights of
+    `uyir.decode.evidence.Spoken.per_frame`, and what is added to each language's sum.
 
-    weights: Mapping[str, float] = field(default_factory=lambda: {"score": 1.0})
+    A language has weights of its own because what the network says when it is told a language, and what a
+    graph takes, differ from one to the other; only sums are comparable.
+    """
+
+    weights: Mapping[str, Mapping[str, float]] = field(
+        default_factory=lambda: {ALL: {"score": 1.0}}
+    )
     offsets: Mapping[str, float] = field(default_factory=dict)
+
+    def best(self, heard: Mapping[str, Spoken]) -> str:
+        """The likeliest of languages that were searched over the same audio."""
+        weights = self.weights
+        if ALL not in weights and not set(heard) <= set(weights):
+            weights = (
+                Identification().weights
+            )  # fitted without one of them: nothing can be said of it
+
+        def total(language: str) -> float:
+            if not heard[language].frames:
+                return -math.inf
+            values = heard[language].per_frame()
+            mine = weights.get(language, weights.get(ALL, {}))
+            return self.offsets.get(language, 0.0) + sum(w * values[n] for n, w in mine.items())
+
+        return max(heard, key=total)
 
 
 def read_calibration(config: Mapping[str, Any], where: str) -> Optional[Calibration]:
@@ -68,8 +94,11 @@ def read_identification(config: Mapping[str, Any], where: str) -> Identification
     try:
         if "weights" not in values:  # models of before: the score alone, and offsets
             return Identification(offsets={str(k): _number(v) for k, v in values.items()})
+        weights = values["weights"]
+        if not all(isinstance(value, dict) for value in weights.values()):
+            weights = {ALL: weights}
         return Identification(
-            _numbers(values["weights"], LANGUAGE_EVIDENCE),
+            {str(k): _numbers(mine, LANGUAGE_EVIDENCE) for k, mine in weights.items()},
             {str(k): _number(v) for k, v in values["offsets"].items()},
         )
     except (TypeError, ValueError, AttributeError, KeyError) as error:

@@ -182,12 +182,15 @@ def transcribe(
         if output_dir is not None:
             from uyir.decode.archive import run_archive
 
-            def each(transcript: Transcript) -> None:
-                _note(transcript, report)
-                if to_stdout:
-                    show(transcript)
-
-            padding = run_archive(recogniser, inputs, output_dir, wishes, report, started, each)
+            padding = run_archive(
+                recogniser,
+                inputs,
+                output_dir,
+                wishes,
+                report,
+                started,
+                show if to_stdout else None,
+            )
         else:
             padding = _to_stdout(recogniser, inputs, wishes, report, started, show, as_json)
     report.summary(padding=padding, interrupted=bool(interrupted))
@@ -208,7 +211,7 @@ def _to_stdout(
     as_json: bool,
 ) -> float:
     """Print the transcripts in order; returns the share of padding."""
-    from uyir.decode.archive import run_stream
+    from uyir.decode.archive import note_of, run_stream
 
     pipelines: list[Pipeline] = []
 
@@ -223,7 +226,7 @@ def _to_stdout(
         if transcript.error is not None:
             report.failed(name, transcript.error)
             continue
-        _note(transcript, report)
+        note_of(report, name, transcript.no_speech, transcript.final)
         report.finished(name, transcript.duration, language=transcript.language)
     return pipelines[0].counts.padding
 
@@ -319,16 +322,6 @@ def _shower(
             click.echo(writers(wishes.style)[form](transcript), nl=False)
 
     return show
-
-
-def _note(transcript: Transcript, report: Report) -> None:
-    """Say what a reader of the transcript ought to know, besides errors."""
-    if transcript.no_speech:
-        report.say(f"{transcript.source}: no speech found")
-    if not transcript.final:
-        report.say(
-            f"{transcript.source}: the search came to no proper end in places (final: false)"
-        )
 
 
 @contextmanager

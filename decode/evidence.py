@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,8 +142,9 @@ class Spoken:
         )
 
     def per_frame(self) -> dict[str, float]:
-        """By frame (of 40 ms): the best path's score and its network part, the best tokens' alone, how
-        far the path lies below them, phones; the graph's part and the mean confidence by phone."""
+        """By frame (of 40 ms): the best path's score and its network part, the best tokens' alone, phones, the
+        graph's part (``lm_frame``); by phone: the graph's part and the mean confidence. ``short`` is 1 a frame: what
+        a beginning and an end cost weighs the more, the shorter the speech."""
         frames, phones = max(1, self.frames), max(1, self.phones)
         return {
             "score": self.score / frames,
@@ -152,6 +153,8 @@ class Spoken:
             "lm": self.lm / phones,
             "phones": self.phones / frames,
             "posterior": self.posterior / phones,
+            "lm_frame": self.lm / frames,
+            "short": 1.0 / frames,
         }
 
 
@@ -169,19 +172,3 @@ def spoken_evidence(best: Hypothesis, log_probs: FloatArray) -> Spoken:
 
 #: What `Spoken.per_frame` gives.
 LANGUAGE_EVIDENCE = tuple(Spoken().per_frame())
-
-
-def best_language(
-    heard: Mapping[str, Spoken],
-    weights: Mapping[str, float],
-    offsets: Mapping[str, float],
-) -> str:
-    """The likeliest of languages that were searched over the same audio."""
-
-    def total(language: str) -> float:
-        if not heard[language].frames:
-            return -math.inf
-        values = heard[language].per_frame()
-        return offsets.get(language, 0.0) + sum(w * values[name] for name, w in weights.items())
-
-    return max(heard, key=total)

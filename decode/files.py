@@ -1,16 +1,21 @@
-"""Files that are there whole or not at all, in a folder that no name leads out of."""
+"""Files that are there whole or not at all, in a folder that no name leads out of.
+
+A file is renamed into place as soon as it is written: a process that is killed loses nothing that it wrote,
+for the system holds it. Only a power cut does; `OutputFolder.sync` says when that is past.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Optional, Union
+from typing import Optional
 
 from uyir.errors import DataError
 
@@ -18,25 +23,24 @@ from uyir.errors import DataError
 MAKING = ".uyir-making"
 
 
-#: From so many files on, all are waited for at once: a disk takes some ms for each that it is asked to keep.
-MANY = 8
-
-
 class OutputFolder:
     """A folder to write to; ``part`` keeps the makings of runs that share the folder apart.
 
-    Raises `DataError` where the folder cannot be made or written to.
+    Raises `DataError` where the folder cannot be made or written to. A process forked from the one that
+    made it may write to it, too.
     """
 
     def __init__(self, folder: Path, part: str = "") -> None:
         self.folder = folder
         self._making = folder / f"{MAKING}{part}"
+        self._numbers = itertools.count()
+        self._unsynced: list[Path] = []
+        self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             # What a killed run left is no one's.
             shutil.rmtree(self._making, ignore_errors=True)
             self._making.mkdir()
-            self._umask = _umask()
         except OSError as error:
             raise DataError(f"cannot be written to: {error.strerror or error}", folder) from None
 
@@ -53,82 +57,66 @@ class OutputFolder:
 
     def write(self, name: Path, data: bytes) -> Path:
         """Write a file, or leave the one that was there; makes its folder. Raises `DataError`."""
-        (problem,) = self.write_all([(name, data)])
-        if problem is not None:
-            raise problem
-        return self.folder / name
-
-    def write_all(self, files: Sequence[tuple[Path, bytes]]) -> list[Optional[DataError]]:
-        """Write files as `write` does, waiting for the disk once; says of each what was wrong with it."""
-        made: list[Union[tuple[Path, str], DataError]] = []
-        for name, data in files:
-            try:
-                path = self.path(name)
-                made.append((path, self._make(path, data, sync=len(files) < MANY)))
-            except DataError as error:
-                made.append(error)
-        if len(files) >= MANY and not self._sync():
-            for one in made:
-                if not isinstance(one, DataError):
-                    _sync_file(one[1])
-        out: list[Optional[DataError]] = []
-        for one in made:
-            if isinstance(one, DataError):
-                out.append(one)
-                continue
-            path, temporary = one
-            try:
-                os.replace(temporary, path)
-                out.append(None)
-            except OSError as error:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-                out.append(_unwritable(error, path))
-        return out
-
-    def _make(self, path: Path, data: bytes, *, sync: bool) -> str:
-        """The file under another name, where no one looks for it."""
-        temporary = None
+        path = self.path(name)
+        temporary = f"{self._making}/{os.getpid()}-{next(self._numbers)}"
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._making)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
             with os.fdopen(handle, "wb") as file:
                 file.write(data)
-                file.flush()
-                # Else a power cut may leave a name without its content.
-                if sync:
-                    os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~self._umask)
-            return temporary
+            try:
+                os.replace(temporary, path)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                os.replace(temporary, path)
         except OSError as error:
-            if temporary is not None:
-                with contextlib.suppress(OSError):
-                    os.unlink(temporary)
-            raise _unwritable(error, path) from None
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+            raise DataError(f"cannot be written: {error.strerror or error}", path) from None
+        self.wrote(path)
+        return path
 
-    def _sync(self) -> bool:
-        """Have all that was written to the folder's disk on it; whether that can be asked for here."""
+    def wrote(self, path: Path) -> None:
+        """Take note of what a process forked from this one wrote: `sync` is to keep it."""
+        if _syncfs() is None:
+            with self._lock:
+                self._unsynced.append(path)
+
+    def sync(self) -> None:
+        """Wait until all that was written is on the disk, and outlives a power cut. Raises `DataError`."""
         syncfs = _syncfs()
-        if syncfs is None:
-            return False
-        handle = os.open(self.folder, os.O_RDONLY)
         try:
-            return bool(syncfs(handle) == 0)
-        finally:
-            os.close(handle)
+            if syncfs is None:
+                with self._lock:
+                    paths, self._unsynced = self._unsynced, []
+                for path in paths:
+                    _sync_one(path)
+                for folder in {path.parent for path in paths}:
+                    _sync_one(folder)
+                return
+            handle = os.open(self.folder, os.O_RDONLY)
+            try:
+                if syncfs(handle) != 0:
+                    code = ctypes.get_errno()
+                    raise OSError(code, os.strerror(code))
+            finally:
+                os.close(handle)
+        except OSError as error:
+            reason = error.strerror or error
+            raise DataError(f"what was written is not kept: {reason}", self.folder) from None
 
     def close(self) -> None:
         """Remove the place of makings."""
         shutil.rmtree(self._making, ignore_errors=True)
 
 
-def _unwritable(error: OSError, path: Path) -> DataError:
-    return DataError(f"cannot be written: {error.strerror or error}", path)
-
-
-def _sync_file(path: str) -> None:
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
+def _sync_one(path: Path) -> None:
+    # What has been removed or moved meanwhile is its owner's affair.
+    with contextlib.suppress(FileNotFoundError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 @lru_cache(maxsize=1)
@@ -139,9 +127,3 @@ def _syncfs() -> Optional[Callable[[int], int]]:
     except (OSError, AttributeError, TypeError):
         return None
     return found
-
-
-def _umask() -> int:
-    now = os.umask(0o022)
-    os.umask(now)
-    return now

@@ -7,9 +7,12 @@ recordings are written, and put in order when a run ends, so that its bytes depe
   ``source`` is the SHA-256 of its bytes, ``made`` that of model, options and versions.
 - ``{"plan": sha256}``: here a run over a list of recordings began. Batches are formed from all that was
   not done before this line: a run that takes up this one forms the same, and comes to the same bytes.
+- ``{"kept": n}``: the files of the first n recordings of this journal are on the disk, not in the system's
+  memory alone, where a power cut takes them. In a journal without plans all are.
 
 A recording is done in a format if its line says so with the hash of what the recording is now and of
-how it would be made now, and the file is there. A file that someone has changed since is left alone.
+how it would be made now, and the file is there. A file that someone has changed since is left alone;
+but one that the disk was not known to keep must be what its line says, or it is made again.
 """
 
 from __future__ import annotations
@@ -17,24 +20,31 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Optional
 
+from uyir.decode.processes import OURS
 from uyir.errors import DataError
 
 NAME = ".uyir{part}.jsonl"
+#: So many tenths of a second another run's hold on a journal is waited for.
+_PATIENCE = 50
 
 
 @dataclass
 class Record:
-    """What a journal says of one output. ``before``: whether it was done before the last plan."""
+    """What a journal says of one output. ``before``: whether it was done before the last plan. ``kept``:
+    whether the disk is known to have its files."""
 
     source: str
     made: str
     files: dict[str, str] = field(default_factory=dict)
     before: bool = False
+    kept: bool = False
 
 
 class Journal:
@@ -50,16 +60,20 @@ class Journal:
         self.records: dict[str, Record] = {}
         self.plan: Optional[str] = None
         self._file: Optional[IO[bytes]] = None
+        self._writing = threading.Lock()
+        self._rows = 0
         try:
             self._file = self.path.open("ab+")
         except OSError as error:
             raise DataError(f"cannot be written: {error.strerror or error}", self.path) from None
         self._lock()
+        OURS.add(self._file.fileno())
         for other in sorted(folder.glob(NAME.format(part="*"))):
             if other != self.path:
                 self._read(other)
         self.plan = None
-        self._own = set(self._read(self.path))
+        own = self._read(self.path)
+        self._own, self._rows = set(own), len(own)
         if self.path.stat().st_size and not self.path.read_bytes().endswith(b"\n"):
             self._append_bytes(b"\n")
 
@@ -69,13 +83,19 @@ class Journal:
         except ImportError:  # not on this system; two runs at once are the user's affair there
             return
         assert self._file is not None
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DataError("another run is writing to this folder", self.path) from None
+        for attempt in range(_PATIENCE):
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError:
+                # The processes of a run that was killed hold it until they see that it is gone.
+                if attempt + 1 < _PATIENCE:
+                    time.sleep(0.1)
+        raise DataError("another run is writing to this folder", self.path)
 
     def _read(self, path: Path) -> list[str]:
-        outputs = []
+        outputs: list[str] = []
+        kept = planned = None
         try:
             lines = path.read_bytes().split(b"\n")
         except OSError as error:
@@ -86,19 +106,28 @@ class Journal:
                 row = json.loads(line)
                 if "plan" in row:
                     self.plan = str(row["plan"])
+                    planned = len(outputs) if planned is None else planned
                     for record in self.records.values():
                         record.before = True
+                elif "kept" in row:
+                    kept = int(row["kept"])
                 else:
                     files = {str(k): str(v) for k, v in row["files"].items()}
                     self._add(str(row["output"]), str(row["source"]), str(row["made"]), files)
                     outputs.append(str(row["output"]))
+        # What stood there before the first plan was put in order when all of it was kept.
+        sure = max(len(outputs) if planned is None else planned, kept or 0)
+        for output in outputs[:sure]:
+            self.records[output].kept = True
+        for output in outputs[sure:]:
+            self.records[output].kept = False
         return outputs
 
     def _add(self, output: str, source: str, made: str, files: dict[str, str]) -> None:
         known = self.records.get(output)
         if known is not None and (known.source, known.made) == (source, made):
             known.files.update(files)  # formats of an earlier run stay done
-            known.before = False
+            known.before = known.kept = False
         else:
             self.records[output] = Record(source, made, files)
 
@@ -113,20 +142,34 @@ class Journal:
 
     def done(self, output: str, source: str, made: str, files: dict[str, str]) -> None:
         """Say that a recording is done; called after its files are there."""
-        self._append({"output": output, "source": source, "made": made, "files": files})
+        self._append({"output": output, "source": source, "made": made, "files": files}, done=1)
         self._add(output, source, made, files)
         self._own.add(output)
 
-    def _append(self, row: dict[str, Any]) -> None:
-        self._append_bytes(_line(row))
+    @property
+    def rows(self) -> int:
+        """Recordings that this journal says are done, by now."""
+        with self._writing:
+            return self._rows
 
-    def _append_bytes(self, data: bytes) -> None:
+    def keep(self, rows: int) -> None:
+        """Say that the files of the first so many are on the disk, as this journal is up to them."""
+        self._append({"kept": rows})
+
+    def _append(self, row: dict[str, Any], done: int = 0) -> None:
+        self._append_bytes(_line(row), done)
+
+    def _append_bytes(self, data: bytes, done: int = 0) -> None:
         assert self._file is not None
-        try:
-            self._file.write(data)
-            self._file.flush()
-        except OSError as error:
-            raise DataError(f"cannot be written: {error.strerror or error}", self.path) from None
+        with self._writing:
+            try:
+                self._file.write(data)
+                self._file.flush()
+                self._rows += done
+            except OSError as error:
+                raise DataError(
+                    f"cannot be written: {error.strerror or error}", self.path
+                ) from None
 
     def tidy(self) -> bytes:
         """This journal in order and without plans: what stands there when all is done."""
@@ -141,6 +184,7 @@ class Journal:
 
     def close(self) -> None:
         if self._file is not None:
+            OURS.discard(self._file.fileno())
             self._file.close()
             self._file = None
 

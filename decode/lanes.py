@@ -18,6 +18,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Optional, Protocol
 
 from uyir.decode.processes import Child, Died, can_fork
+from uyir.decode.transcript import Sealed
 from uyir.decode.work import Done, Found, Lane, Task
 from uyir.errors import UyirError
 
@@ -168,7 +169,11 @@ class Staged:
     def __init__(self, gpu: Gpu) -> None:
         self._gpu = gpu
         recogniser = gpu.recogniser
-        self._child = Child(lambda: lambda message: recogniser.assemble(*message), forked=True)
+
+        def assembled(message: Any) -> Sequence[Found]:
+            return [sealed(found) for found in recogniser.assemble(*message)]
+
+        self._child = Child(lambda: assembled, forked=True)
 
     def start(self) -> None:
         self._child.start()
@@ -196,6 +201,13 @@ class Staged:
 
     def close(self) -> None:
         self._child.end()
+
+
+def sealed(found: Found) -> Found:
+    """What was found, its segment as bytes."""
+    if found.segment is None:
+        return found
+    return replace(found, segment=Sealed.of(found.segment.open()))
 
 
 def make_lanes(recogniser: Recogniser, languages: Sequence[str]) -> list[Lane]:

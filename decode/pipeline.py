@@ -12,16 +12,16 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Optional
+from typing import Any, Optional, Union
 
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.batches import GROUP_S, batches_of
 from uyir.decode.calibration import Identification
-from uyir.decode.evidence import Spoken, best_language
+from uyir.decode.evidence import Spoken
 from uyir.decode.lanes import start_threads
 from uyir.decode.reading import Event, Readers, Reading
 from uyir.decode.sources import Source
-from uyir.decode.transcript import Segment, Transcript
+from uyir.decode.transcript import Sealed, Segment, Transcript
 from uyir.decode.vad import Part
 from uyir.decode.work import Done, Found, Lane, Piece, Task, TaskQueue
 
@@ -48,12 +48,32 @@ class Counts:
 
 
 @dataclass(frozen=True)
+class Parts:
+    """What a transcript is made of (`uyir.decode.transcribe.Recogniser.transcript`): the language, segments in order
+    of time, and the rest as `Transcript` has it."""
+
+    language: str
+    segments: tuple[Union[Segment, Sealed], ...]
+    duration: float
+    rtf: float
+    final: bool
+    error: Optional[str]
+
+
+@dataclass(frozen=True)
 class Recognised:
-    """A recording's transcript, its number in the list, and the hash of what was read."""
+    """What became of a recording, its number in the list, and the hash of what was read."""
 
     number: int
-    transcript: Transcript
+    source: Source
+    parts: Parts
+    make: Callable[[Source, Parts], Transcript]
     hash: Optional[str] = None
+
+    @property
+    def transcript(self) -> Transcript:
+        """Made anew each time."""
+        return self.make(self.source, self.parts)
 
 
 @dataclass(frozen=True)
@@ -82,7 +102,7 @@ class _Group:
 class _Recording:
     source: Source
     language: Optional[str]
-    segments: dict[int, Segment] = field(default_factory=dict)
+    segments: dict[int, Union[Segment, Sealed]] = field(default_factory=dict)
     answered: int = 0
     seconds: float = 0.0
     final: bool = True
@@ -92,16 +112,13 @@ class _Recording:
 
 
 class Pipeline:
-    """One run over groups of recordings; iterate over `run` once.
-
-    ``make``: a transcript of (source, language, segments, duration, rtf, final, error).
-    """
+    """One run over groups of recordings; iterate over `run` once. ``make`` gives a transcript."""
 
     def __init__(
         self,
         lanes: Sequence[Lane],
         plan: Plan,
-        make: Callable[..., Transcript],
+        make: Callable[[Source, Parts], Transcript],
         *,
         readers: Readers,
     ) -> None:
@@ -343,8 +360,7 @@ class Pipeline:
             )
             for language in self.plan.languages
         }
-        rule = self.plan.identification
-        return best_language(heard, rule.weights, rule.offsets)
+        return self.plan.identification.best(heard)
 
     def _take(self, recording: _Recording, piece: Piece, found: Found) -> None:
         recording.answered += 1
@@ -385,16 +401,15 @@ class Pipeline:
         del self._recordings[number]
         seconds = recording.seconds + reading.seconds
         in_order = [recording.segments[n] for n in sorted(recording.segments)]
-        transcript = self._make(
-            source=recording.source,
+        parts = Parts(
             language=recording.language or self.plan.languages[0],
-            segments=tuple(s for s in in_order if s.words) if error is None else (),
+            segments=tuple(s for s in in_order if s.count) if error is None else (),
             duration=reading.duration,
             rtf=seconds / reading.duration if reading.duration else 0.0,
             final=error is None and recording.final,
             error=error,
         )
-        return Recognised(number, transcript, reading.hash)
+        return Recognised(number, recording.source, parts, self._make, reading.hash)
 
 
 def moved(segment: Segment, seconds: float) -> Segment:

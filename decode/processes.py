@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import reduction
 from multiprocessing.connection import Connection
@@ -21,6 +22,12 @@ from typing import Any, Optional
 import numpy as np
 
 from uyir.errors import EngineError, UyirError
+
+#: Files that are this process's affair: what is forked from it closes them, so that a lock on one is free when
+#: this process is gone.
+OURS: set[int] = set()
+#: From so many things to do for each on, a process is worth starting.
+_WORTH_IT = 128
 
 #: Answers one message.
 Handler = Callable[[Any], Any]
@@ -49,12 +56,21 @@ class Child:
 
     ``begin`` is called there and gives what answers. ``forked``: as a copy of this process, so that what
     is loaded is shared; else ``begin`` must be something that can be pickled. ``threads``: of torch.
+    ``inherits``: whether a forked one keeps open what is in `OURS`.
     """
 
-    def __init__(self, begin: Callable[[], Handler], *, forked: bool, threads: int = 1) -> None:
+    def __init__(
+        self,
+        begin: Callable[[], Handler],
+        *,
+        forked: bool,
+        threads: int = 1,
+        inherits: bool = False,
+    ) -> None:
         self._begin = begin
         self._forked = forked
         self._threads = threads
+        self._inherits = inherits
         self._process: Any = None
         self._connection: Optional[Connection] = None
 
@@ -68,7 +84,9 @@ class Child:
         context: Any = multiprocessing.get_context("fork" if self._forked else "spawn")
         ours, theirs = context.Pipe()
         self._process = context.Process(
-            target=_serve, args=(theirs, self._begin, self._threads, os.getpid()), daemon=True
+            target=_serve,
+            args=(theirs, self._begin, self._threads, os.getpid(), not self._inherits),
+            daemon=True,
         )
         self._process.start()
         theirs.close()
@@ -113,9 +131,59 @@ def can_fork() -> bool:
     return "fork" in multiprocessing.get_all_start_methods() and hasattr(os, "fork")
 
 
-def _serve(connection: Connection, begin: Callable[[], Handler], threads: int, parent: int) -> None:
+def spread(work: Callable[[int], Any], count: int, workers: int) -> list[Any]:
+    """``work(i)`` of each i below ``count``, in so many forked processes where it is worth it.
+
+    To be called before any thread is started. What is answered must be something that can be pickled.
+    """
+    if workers < 2 or count < 4 * _WORTH_IT or not can_fork():
+        return [work(i) for i in range(count)]
+    several = min(workers, count // _WORTH_IT)
+
+    def some(numbers: range) -> list[Any]:
+        return [work(i) for i in numbers]
+
+    def asked(child: Child, numbers: range) -> list[Any]:
+        try:
+            answer = child.ask(numbers)
+        except Died:  # killed from without
+            return some(numbers)
+        if isinstance(answer, UyirError):
+            raise answer
+        return answer  # type: ignore[no-any-return]
+
+    children = [Child(lambda: some, forked=True) for _ in range(several)]
+    for child in children:
+        child.start()
+    try:
+        # Neighbours in a list are alike: each process gets some of everywhere.
+        shares = [range(i, count, several) for i in range(several)]
+        with ThreadPoolExecutor(several) as pool:
+            found = list(pool.map(asked, children, shares))
+    finally:
+        for child in children:
+            child.end()
+    out: list[Any] = [None] * count
+    for share, answers in zip(shares, found):
+        out[share.start :: several] = answers
+    return out
+
+
+def _serve(
+    connection: Connection,
+    begin: Callable[[], Handler],
+    threads: int,
+    parent: int,
+    alone: bool,
+) -> None:
     """The life of a process: messages in, answers out, until the other end is closed or gone."""
     import torch
+
+    if alone:
+        for file in OURS:
+            with contextlib.suppress(OSError):
+                os.close(file)
+    OURS.clear()
 
     # Ctrl-C goes to the whole group; the parent decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

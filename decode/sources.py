@@ -34,12 +34,14 @@ _BLOCK = 30 * SAMPLE_RATE
 
 @dataclass(frozen=True)
 class Source:
-    """One recording: its name for people, and how to get at its samples."""
+    """One recording: its name for people, and how to get at its samples. ``planned``: about how long it is
+    (s), where that has been looked up."""
 
     name: str
     entry: Optional[Input] = None
     array: Any = None
     language: Optional[str] = None
+    planned: Optional[float] = None
 
     @property
     def start(self) -> float:
@@ -52,6 +54,8 @@ class Source:
 
     def duration(self) -> float:
         """About how long it is (s), for planning; 0 where that cannot be known without reading it."""
+        if self.planned is not None:
+            return self.planned
         if self.entry is None:
             size = np.shape(self.array)
             return float(size[0]) / SAMPLE_RATE if size else 0.0

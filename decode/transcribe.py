@@ -31,12 +31,12 @@ from uyir.decode.evidence import spoken_evidence
 from uyir.decode.inputs import Input
 from uyir.decode.lanes import make_lanes, settle
 from uyir.decode.pauses import Samples, Stretch
-from uyir.decode.pipeline import AUTO, Pipeline, Plan, in_order, moved
+from uyir.decode.pipeline import AUTO, Parts, Pipeline, Plan, in_order, moved
 from uyir.decode.processes import can_fork
 from uyir.decode.reading import How, Readers
 from uyir.decode.sources import Audio, Source, sources_of
 from uyir.decode.spoken import SpokenLanguage
-from uyir.decode.transcript import Segment, Transcript
+from uyir.decode.transcript import Transcript
 from uyir.decode.vad import resolve
 from uyir.decode.work import Found, Heard, Lane, Task
 from uyir.errors import ModelError
@@ -366,7 +366,7 @@ class Recogniser:
             settle()
             children = Readers.processes(how, self.readers)
         lanes = make_lanes(self, several)
-        return Pipeline(lanes, plan, self._transcript, readers=Readers(how, children)), lanes
+        return Pipeline(lanes, plan, self.transcript, readers=Readers(how, children)), lanes
 
     @property
     def _on_cpu(self) -> bool:
@@ -377,14 +377,25 @@ class Recogniser:
         """Of how much audio (s) are the groups that batches are formed from."""
         return GROUP_S if self._on_cpu else GPU_GROUP_S
 
+    # With a GPU, the cores that may be used are shared out between those who read recordings, make words and
+    # write files. Measured: a second of audio costs them about as 7, 4 and 2.
+
     @property
     def readers(self) -> int:
-        """With a GPU: how many of the cores that may be used read recordings; the others make words."""
-        return max(1, self.workers * 3 // 8)
+        """With a GPU: how many processes read recordings."""
+        return max(1, self.workers // 2)
+
+    @property
+    def scribes(self) -> int:
+        """How many processes write files; none where this one does."""
+        if self._on_cpu or self.workers < 4 or not can_fork():
+            return 0
+        return max(1, self.workers // 6)
 
     @property
     def assemblers(self) -> int:
-        return max(1, self.workers - self.readers)
+        """With a GPU: how many processes make words."""
+        return max(1, self.workers - self.readers - self.scribes)
 
     def maker(self, device: str) -> Callable[[], Recogniser]:
         """Makes this recogniser again in another process, on a device."""
@@ -568,27 +579,18 @@ class Recogniser:
             return self.device.startswith("cuda") and torch.cuda.is_bf16_supported()
         return self.precision == "bfloat16"
 
-    def _transcript(
-        self,
-        *,
-        source: Source,
-        language: str,
-        segments: tuple[Segment, ...],
-        duration: float,
-        rtf: float,
-        final: bool,
-        error: Optional[str],
-    ) -> Transcript:
+    def transcript(self, source: Source, parts: Parts) -> Transcript:
+        """The transcript of a recording that is recognised."""
         return Transcript(
             source=str(source.entry.path) if source.entry is not None else source.name,
-            language=language,
-            segments=tuple(moved(segment, source.start) for segment in segments),
-            duration=round(duration, 4),
+            language=parts.language,
+            segments=tuple(moved(segment.open(), source.start) for segment in parts.segments),
+            duration=round(parts.duration, 4),
             engine=self.engine,
             model=self.folder.name,
-            rtf=rtf,
-            final=final,
-            error=error,
+            rtf=parts.rtf,
+            final=parts.final,
+            error=parts.error,
             id=source.id,
         )
 

@@ -6,6 +6,7 @@ All values are plain and hold nothing of the clock, except `Transcript.rtf`, whi
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Optional
@@ -69,6 +70,32 @@ class Segment:
     confidence: float
     final: bool
     alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many words it has."""
+        return len(self.words)
+
+    def open(self) -> Segment:
+        """Itself; see `Sealed`."""
+        return self
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A segment as bytes, for processes that only hand it on. Made and opened by processes of one run."""
+
+    data: bytes
+    count: int
+    final: bool
+
+    @staticmethod
+    def of(segment: Segment) -> Sealed:
+        return Sealed(pickle.dumps(segment, -1), len(segment.words), segment.final)
+
+    def open(self) -> Segment:
+        found: Segment = pickle.loads(self.data)
+        return found
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Optional, Protocol
+from typing import Any, Optional, Protocol, Union
 
 from uyir.decode.evidence import Spoken
 from uyir.decode.pauses import Samples, Stretch
-from uyir.decode.transcript import Segment
+from uyir.decode.transcript import Sealed, Segment
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Task:
 class Found:
     """What became of a piece: a segment, or why there is none. ``spoken``: what speaks for the language."""
 
-    segment: Optional[Segment]
+    segment: Union[Segment, Sealed, None]
     spoken: Spoken = field(default_factory=Spoken)
     error: Optional[str] = None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from uyir.decode import journal as journals
 from uyir.decode.files import OutputFolder
 from uyir.decode.journal import Journal, plan_of
 from uyir.errors import DataError
@@ -97,8 +98,9 @@ def test_formats_of_a_recording_add_up_and_another_source_replaces(tmp_path):
     journal.close()
 
 
-def test_two_runs_at_once_are_refused_but_shards_are_not(tmp_path):
+def test_two_runs_at_once_are_refused_but_shards_are_not(tmp_path, monkeypatch):
     pytest.importorskip("fcntl", reason="this system has no file locks")
+    monkeypatch.setattr(journals, "_PATIENCE", 2)
     journal = Journal(tmp_path)
     with pytest.raises(DataError, match="another run"):
         Journal(tmp_path)

@@ -56,7 +56,7 @@ def staged(recogniser, files, languages=("ta",), readers=2, spoil=lambda lanes, 
         lane.start()
     spoil(lanes, children)
     plan, _ = recogniser.pipeline(languages[0] if len(languages) == 1 else "auto")
-    pipeline = Pipeline(lanes, plan.plan, recogniser._transcript, readers=Readers(how, children))
+    pipeline = Pipeline(lanes, plan.plan, recogniser.transcript, readers=Readers(how, children))
     groups = [list(enumerate(sources_of(files)))]
     found = {result.number: result for result in pipeline.run(groups)}
     for lane in lanes:
