@@ -1,23 +1,26 @@
 """Throughput of the whole of `uyir transcribe` on a GPU, beside that of its network alone.
 
     python benchmarks/gpu_transcribe.py [--hours 40] [--device cuda] [--formats txt] [--work FOLDER]
-        [--language ta] [--model FOLDER] [--alone SECONDS] [--stages N]
+        [--language ta] [--model FOLDER] [--threads N] [--alone SECONDS] [--stages N]
 
 The bundled recordings of the language are strung together at random to files of 2 to 20 s, each with a level and
 noise of its own, half of them FLAC and half WAV, in folders. The command transcribes them into files. The
 same batches then go through the network alone, features to log_probs, timed with the device idle before
 and after each. Said are: the command's wall clock with and without its start (imports, model, graphs), its
-rate between the first and the last tenth of its files, padding, and the ratio to the network's own. With
-``--device cpu`` it runs, too, and shows that the pipeline overlaps (processor time beside wall clock).
+rate between the first and the last tenth of its files, padding, the ratio to the network's own, and the processor
+time of the command's threads and processes, most first. With ``--device cpu`` it runs, too, and shows that
+the pipeline overlaps. ``--device cuda:0,cuda:1`` is two GPUs; the network alone then runs on the first.
 """
 
 from __future__ import annotations
 
 import argparse
+import cProfile
 import json
 import multiprocessing
 import os
 import pickle
+import pstats
 import resource
 import subprocess
 import sys
@@ -71,7 +74,8 @@ def make_archive(folder: Path, hours: float, language: str) -> float:
         (folder / f"d{i % 37}" / f"r{i}.{'flac' if i % 2 else 'wav'}", i, language)
         for i in range(count)
     ]
-    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with multiprocessing.get_context("fork").Pool(cores) as pool:
         return sum(pool.imap_unordered(make_file, jobs, chunksize=32))
 
 
@@ -83,13 +87,21 @@ def run_command(arguments: argparse.Namespace, archive: Path, out: Path) -> dict
     command += ["-f", arguments.formats]
     if arguments.model:
         command += ["--model", arguments.model]
+    if arguments.threads:
+        command += ["--threads", str(arguments.threads)]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     begin = time.perf_counter()
-    done = subprocess.run(command, check=False)
+    process = subprocess.Popen(command)
+    used: dict[str, float] = {}
+    while process.poll() is None:
+        used.update(processor_time(process.pid))
+        time.sleep(0.1)
     wall = time.perf_counter() - begin
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode:
-        raise SystemExit(f"uyir transcribe failed with {done.returncode}")
+    if process.returncode:
+        raise SystemExit(f"uyir transcribe failed with {process.returncode}")
+    most = sorted(used.items(), key=lambda pair: -pair[1])[:40]
+    print("processor s", json.dumps({name: round(s, 2) for name, s in most}), flush=True)
     rows = [json.loads(line) for line in log.read_text().splitlines()]
     summary = next(row for row in rows if row["event"] == "summary")
     finished = [(row["time"], row["duration"]) for row in rows if row["event"] == "done"]
@@ -108,6 +120,25 @@ def run_command(arguments: argparse.Namespace, archive: Path, out: Path) -> dict
     }
 
 
+def processor_time(pid: int) -> dict[str, float]:
+    """Seconds of processor time of a process's threads, and of its children; nothing where /proc is not."""
+    found: dict[str, float] = {}
+
+    def seconds(path: Path) -> float:
+        fields = path.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            name = "main thread" if task.name == str(pid) else f"thread {int(task.name) - pid}"
+            found[name] = seconds(task / "stat")
+        for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            found[f"process {int(child) - pid}"] = seconds(Path(f"/proc/{child}/stat"))
+    except (OSError, IndexError, ValueError):  # gone meanwhile
+        pass
+    return found
+
+
 class Alone:
     """A lane that does one stage after the other, and notes how long each takes.
 
@@ -120,6 +151,8 @@ class Alone:
         self.seconds: dict[str, float] = {}
         self.audio_s: dict[str, float] = {}
         self.sizes: list[int] = []
+        #: Of the searches.
+        self.profile = cProfile.Profile()
 
     def run(self, task: Task) -> Done:
         recogniser = self.recogniser
@@ -136,9 +169,12 @@ class Alone:
         self.timed("network, first", network)
         log_probs, lengths = self.timed("network", network)
         if len(self.sizes) <= self.most:
+            if self.sizes:
+                self.profile.enable()
             heard = self.timed(
                 "search", lambda: recogniser.search(task.language, log_probs, lengths)
             )
+            self.profile.disable()
             sent = self.timed("pickle", lambda: pickle.loads(pickle.dumps(heard, -1)))
             stretches = [piece.stretch for piece in task.pieces]
             found = self.timed(
@@ -176,7 +212,9 @@ def network_alone(arguments: argparse.Namespace, archive: Path) -> dict[str, Any
     groups = groups_of([durations[n] for n in order], recogniser.group_s)
     step = max(1, round(sum(durations) / arguments.alone))
     lane = Alone(recogniser, arguments.stages)
-    pipeline, _ = recogniser.pipeline(arguments.language)
+    pipeline, lanes = recogniser.pipeline(arguments.language)
+    for each in lanes:
+        each.close()
     alone = Pipeline([lane], pipeline.plan, recogniser.transcript, readers=pipeline.readers)
     members = [[(order[i], sources[order[i]]) for i in group] for group in groups[::step]]
     for _ in alone.run(members):
@@ -190,12 +228,15 @@ def network_alone(arguments: argparse.Namespace, archive: Path) -> dict[str, Any
         time.perf_counter() - begin,
         read,
     )
-    for name, many in (("files a second, one by one", 1), ("files a second, 64 at once", 64)):
-        output = OutputFolder(Path(tempfile.mkdtemp(dir=archive.parent)))
-        begin_writing = time.perf_counter()
-        for i in range(0, 256, many):
-            output.write_all([(Path(f"f{j}"), b"x" * 300) for j in range(i, i + many)])
-        print(name, round(256 / (time.perf_counter() - begin_writing), 1), flush=True)
+    output = OutputFolder(Path(tempfile.mkdtemp(dir=archive.parent)))
+    begin = time.perf_counter()
+    for number in range(1024):
+        output.write(Path(f"d{number % 8}/f{number}"), b"x" * 300)
+    print("files written a second", round(1024 / (time.perf_counter() - begin)), flush=True)
+    begin = time.perf_counter()
+    output.sync()
+    print("s until the disk has them", round(time.perf_counter() - begin, 3), flush=True)
+    pstats.Stats(lane.profile).sort_stats("tottime").print_stats(18)
     return {
         "times_real_time": {
             name: round(lane.audio_s[name] / max(1e-9, seconds), 1)
@@ -216,6 +257,7 @@ def main() -> None:
     parser.add_argument("--formats", default="txt")
     parser.add_argument("--language", default="ta")
     parser.add_argument("--model")
+    parser.add_argument("--threads", type=int)
     parser.add_argument(
         "--alone", type=float, default=36000.0, help="seconds for the network, 0 for none"
     )

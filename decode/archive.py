@@ -252,21 +252,29 @@ class _Archive:
 
     def _settle(self, written: Iterable[Written]) -> None:
         """Keep the journal of what is written, and say it."""
-        for one in written:
-            entry = self.inputs[one.number]
-            for note in one.notes:
-                self.report.say(note)
-            if one.problem is not None:
-                self.report.failed(entry.name, one.problem)
-                continue
-            for form in one.files:
-                self.output.wrote(self.output.folder / output_name(entry, form))
-            digest = self.hashes.pop(one.number)
-            self.journal.done(str(entry.output), digest, self.made, dict(one.files))
-            note_of(self.report, entry.name, one.no_speech, one.about["final"])
-            if self.show is not None and one.transcript is not None:
-                self.show(one.transcript)
-            self.report.finished(entry.name, one.duration, **one.about)
+        some = list(written)
+        rows = []
+        for one in some:
+            if one.problem is None:
+                entry = self.inputs[one.number]
+                for form in one.files:
+                    self.output.wrote(self.output.folder / output_name(entry, form))
+                digest = self.hashes.pop(one.number)
+                rows.append((str(entry.output), digest, self.made, dict(one.files)))
+        if rows:
+            self.journal.done_all(rows)
+        with self.report.burst():
+            for one in some:
+                name = self.inputs[one.number].name
+                for note in one.notes:
+                    self.report.say(note)
+                if one.problem is not None:
+                    self.report.failed(name, one.problem)
+                    continue
+                note_of(self.report, name, one.no_speech, one.about["final"])
+                if self.show is not None and one.transcript is not None:
+                    self.show(one.transcript)
+                self.report.finished(name, one.duration, **one.about)
 
 
 def note_of(report: Report, name: str, no_speech: bool, final: bool) -> None:

@@ -135,16 +135,22 @@ class Journal:
         """Begin a run over a plan; returns whether it takes up the one that the journal ends with."""
         if plan == self.plan:
             return True
-        self._append({"plan": plan})
+        self._append_bytes(_line({"plan": plan}))
         for record in self.records.values():
             record.before = True
         return False
 
     def done(self, output: str, source: str, made: str, files: dict[str, str]) -> None:
         """Say that a recording is done; called after its files are there."""
-        self._append({"output": output, "source": source, "made": made, "files": files}, done=1)
-        self._add(output, source, made, files)
-        self._own.add(output)
+        self.done_all([(output, source, made, files)])
+
+    def done_all(self, rows: Sequence[tuple[str, str, str, dict[str, str]]]) -> None:
+        """Say that recordings are done, as `done` says it of one."""
+        names = ("output", "source", "made", "files")
+        self._append_bytes(b"".join(_line(dict(zip(names, row))) for row in rows), len(rows))
+        for output, source, made, files in rows:
+            self._add(output, source, made, files)
+            self._own.add(output)
 
     @property
     def rows(self) -> int:
@@ -154,10 +160,7 @@ class Journal:
 
     def keep(self, rows: int) -> None:
         """Say that the files of the first so many are on the disk, as this journal is up to them."""
-        self._append({"kept": rows})
-
-    def _append(self, row: dict[str, Any], done: int = 0) -> None:
-        self._append_bytes(_line(row), done)
+        self._append_bytes(_line({"kept": rows}))
 
     def _append_bytes(self, data: bytes, done: int = 0) -> None:
         assert self._file is not None

@@ -12,6 +12,7 @@ import mmap
 import multiprocessing
 import os
 import signal
+import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -125,6 +126,50 @@ class Child:
             process.join()
         code: Optional[int] = process.exitcode
         return code
+
+
+class Segments:
+    """Memory in pieces, mapped by this process and those forked from it afterwards, lent and given back.
+
+    Unlike what comes in an answer its pages are not made and thrown away each time. ``size``: float32
+    numbers in a piece. Where the system has not the memory for it there are no pieces.
+    """
+
+    def __init__(self, count: int, size: int) -> None:
+        self._maps: list[mmap.mmap] = []
+        with contextlib.suppress(OSError, ValueError):
+            self._maps += [mmap.mmap(-1, 4 * size) for _ in range(count)]
+        self.size = size
+        # The last one given back is lent first: its pages are there.
+        self._free = list(range(len(self._maps)))
+
+    def lend(self) -> Optional[int]:
+        """The number of a piece that no one has; None if there is none."""
+        try:
+            return self._free.pop()
+        except IndexError:
+            return None
+
+    def give_back(self, number: int) -> None:
+        self._free.append(number)
+
+    def fill(self, number: int, arrays: Sequence[Any]) -> Optional[tuple[int, ...]]:
+        """Put arrays side by side into a piece; their lengths, or None where it is too small."""
+        lengths = tuple(len(array) for array in arrays)
+        if sum(lengths) > self.size:
+            return None
+        whole = np.frombuffer(self._maps[number], dtype=np.float32)
+        at = 0
+        for array in arrays:
+            whole[at : at + len(array)] = array
+            at += len(array)
+        return lengths
+
+    def arrays(self, number: int, lengths: Sequence[int]) -> list[Any]:
+        """The arrays in a piece, which is given back when none of them is left."""
+        whole = np.frombuffer(self._maps[number], dtype=np.float32, count=sum(lengths))
+        weakref.finalize(whole, self.give_back, number).atexit = False
+        return np.split(whole, np.cumsum(lengths)[:-1]) if lengths else []
 
 
 def can_fork() -> bool:

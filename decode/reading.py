@@ -16,7 +16,7 @@ from typing import Any, Optional, Union
 
 from uyir.asr.audio import SAMPLE_RATE
 from uyir.decode.pauses import Stretch
-from uyir.decode.processes import Arrays, Child, Died
+from uyir.decode.processes import Arrays, Child, Died, Segments
 from uyir.decode.sources import Source
 from uyir.decode.vad import Part, parts_of
 from uyir.errors import UyirError
@@ -24,6 +24,8 @@ from uyir.errors import UyirError
 #: A reader is handed about so much audio (s) at once; a recording that is longer than `LONG_S` it is
 #: never: such a one is read in pieces, as it is needed.
 CHUNK_S, LONG_S = 120.0, 600.0
+#: Pieces of memory of twice that, for what is read and not yet recognised. Only what is used of them is there.
+_SEGMENTS = 192
 
 Member = tuple[int, Source]
 
@@ -78,19 +80,31 @@ def _counting(blocks: Iterable[Any], count: list[int]) -> Iterator[Any]:
 class Readers:
     """Processes that read recordings ahead of who needs them; none: the asking thread reads."""
 
-    def __init__(self, how: How, processes: Sequence[Child] = ()) -> None:
+    def __init__(
+        self,
+        how: How,
+        processes: Sequence[Child] = (),
+        segments: Optional[Segments] = None,
+    ) -> None:
         self._how = how
+        self._segments = segments
         self._idle = deque(processes)
         self._processes = list(processes)
         self._pool: Optional[ThreadPoolExecutor] = None
 
     @staticmethod
-    def processes(how: How, count: int) -> list[Child]:
-        """Processes for `Readers`, forked: to be made before any thread is started."""
-        children = [Child(partial(_reader, how), forked=True) for _ in range(count)]
+    def forked(how: How, count: int) -> Readers:
+        """With so many processes, forked: to be made before any thread is started."""
+        segments = Segments(_SEGMENTS, int(2 * CHUNK_S * SAMPLE_RATE)) if count else None
+        children = [Child(partial(_reader, how, segments), forked=True) for _ in range(count)]
         for child in children:
             child.start()
-        return children
+        return Readers(how, children, segments)
+
+    @property
+    def processes(self) -> Sequence[Child]:
+        """Those that read; none where the asking thread does."""
+        return self._processes
 
     def ahead(
         self, groups: Iterable[Sequence[Member]], wanted: Callable[[int], bool]
@@ -154,7 +168,7 @@ class Readers:
     def _asked(self, chunk: Sequence[Member], hashed: Sequence[bool]) -> list[Event]:
         child = self._idle.popleft()
         try:
-            return _taken(child.ask((chunk, hashed)))
+            return self._taken(child, chunk, hashed)
         except Died:
             # Each by itself, in a new process, tells whose fault it was.
             return [
@@ -167,11 +181,26 @@ class Readers:
 
     def _alone(self, child: Child, member: Member, hashed: bool) -> list[Event]:
         try:
-            return _taken(child.ask(([member], [hashed])))
+            return self._taken(child, [member], [hashed])
         except Died as died:
             number, source = member
             why = f"{source.name}: the process that read it died ({died.reason})"
             return [Reading(number, 0, 0.0, why, 0.0, None)]
+
+    def _taken(self, child: Child, chunk: Sequence[Member], hashed: Sequence[bool]) -> list[Event]:
+        number = None if self._segments is None else self._segments.lend()
+        placed = False
+        try:
+            answer = child.ask((chunk, hashed, number))
+            placed = isinstance(answer, _Placed)
+        finally:
+            if number is not None and not placed:
+                self._segments.give_back(number)  # type: ignore[union-attr]
+        if placed:
+            arrays = iter(self._segments.arrays(number, answer.lengths))  # type: ignore[union-attr, arg-type]
+        else:
+            arrays = iter(answer.arrays)
+        return [Part(e, next(arrays)) if isinstance(e, Stretch) else e for e in answer.of]
 
     def close(self) -> None:
         for child in self._processes:
@@ -180,24 +209,32 @@ class Readers:
             self._pool.shutdown(wait=False)
 
 
-def _reader(how: How) -> Callable[[Any], Arrays]:
+@dataclass(frozen=True)
+class _Placed:
+    """As `Arrays`, where the arrays are in the piece of memory that was lent."""
+
+    of: Any
+    lengths: tuple[int, ...]
+
+
+def _reader(how: How, segments: Optional[Segments]) -> Callable[[Any], Any]:
     """What a process answers: the events of recordings, the samples of their parts apart."""
 
-    def read(message: tuple[Sequence[Member], Sequence[bool]]) -> Arrays:
+    def read(message: tuple[Sequence[Member], Sequence[bool], Optional[int]]) -> Any:
+        chunk, wanted, number = message
         events: list[Any] = []
         arrays = []
-        for (number, source), hashed in zip(*message):
-            for event in events_of(number, source, how, hashed):
+        for (recording, source), hashed in zip(chunk, wanted):
+            for event in events_of(recording, source, how, hashed):
                 if isinstance(event, Part):
                     events.append(event.stretch)
                     arrays.append(event.samples)
                 else:
                     events.append(event)
+        if number is not None and segments is not None:
+            lengths = segments.fill(number, arrays)
+            if lengths is not None:
+                return _Placed(events, lengths)
         return Arrays(events, arrays)
 
     return read
-
-
-def _taken(answer: Arrays) -> list[Event]:
-    arrays = iter(answer.arrays)
-    return [Part(e, next(arrays)) if isinstance(e, Stretch) else e for e in answer.of]

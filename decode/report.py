@@ -6,6 +6,8 @@ import json
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Optional
 
@@ -14,6 +16,7 @@ from uyir.errors import DataError
 #: Seconds between two lines of progress where there is no terminal, and between two states of the bar.
 LINE_S, BAR_S = 30.0, 0.2
 _BAR = 24
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def printable(text: str) -> str:
@@ -58,6 +61,7 @@ class Report:
         self._terminal = self.stream.isatty()
         self._said = self.begin
         self._drawn = False
+        self._bursting = False
         self._log: Optional[IO[str]] = None
         if log is not None:
             try:
@@ -69,8 +73,20 @@ class Report:
         """Write a line to the log."""
         if self._log is not None:
             row = {"time": round(time.time(), 3), "event": kind, **values}
-            self._log.write(json.dumps(row, ensure_ascii=False) + "\n")
-            self._log.flush()
+            self._log.write(_ENCODER.encode(row) + "\n")
+            if not self._bursting:
+                self._log.flush()
+
+    @contextmanager
+    def burst(self) -> Iterator[None]:
+        """Many events that the log has at the end of it."""
+        self._bursting = True
+        try:
+            yield
+        finally:
+            self._bursting = False
+            if self._log is not None:
+                self._log.flush()
 
     def say(self, message: str) -> None:
         """A line for people."""

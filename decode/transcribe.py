@@ -361,12 +361,12 @@ class Recogniser:
             identification=self.identification,
         )
         how = How(self.vad, hashing)
-        children = []
+        readers = Readers(how)
         if not self._on_cpu and self.workers > 1 and can_fork():
             settle()
-            children = Readers.processes(how, self.readers)
+            readers = Readers.forked(how, self.readers)
         lanes = make_lanes(self, several)
-        return Pipeline(lanes, plan, self.transcript, readers=Readers(how, children)), lanes
+        return Pipeline(lanes, plan, self.transcript, readers=readers), lanes
 
     @property
     def _on_cpu(self) -> bool:

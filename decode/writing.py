@@ -9,7 +9,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Optional, Union
 
@@ -39,7 +39,7 @@ class Written:
     files: Mapping[str, str]
     problem: Optional[str] = None
     duration: float = 0.0
-    about: Mapping[str, Any] = None  # type: ignore[assignment]
+    about: Mapping[str, Any] = field(default_factory=dict)
     no_speech: bool = False
     notes: tuple[str, ...] = ()
     transcript: Optional[Transcript] = None

@@ -319,6 +319,7 @@ class _Builder:
             _Goal("whole", None, _END, zeros),
             _Goal("whole", "whole.end", ("ending", "whole", True), zeros),
             _Goal("obl", "obl.end", ("ending", "obl", True), zeros),
+            _Goal("ord", "ord.end", ("ending", "ord", True), zeros),
             _Goal("whole", "point", ("point",), zeros),
         ]
 

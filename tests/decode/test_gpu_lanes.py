@@ -15,6 +15,7 @@ from uyir.asr.whisper import convolve_by_products
 from uyir.cli import main
 from uyir.decode.lanes import Gpu, Staged
 from uyir.decode.pipeline import Pipeline
+from uyir.decode.processes import Segments
 from uyir.decode.reading import How, Readers
 from uyir.decode.sources import sources_of
 from uyir.decode.transcribe import load, stack
@@ -49,14 +50,14 @@ def staged(recogniser, files, languages=("ta",), readers=2, spoil=lambda lanes, 
     for language in languages:
         recogniser.language(language)
     how = How("energy", True)
-    children = Readers.processes(how, readers)
+    reading = Readers.forked(how, readers)
     gpu = Gpu(recogniser)
     lanes = [Staged(gpu) for _ in range(2)]
     for lane in lanes:
         lane.start()
-    spoil(lanes, children)
+    spoil(lanes, reading.processes)
     plan, _ = recogniser.pipeline(languages[0] if len(languages) == 1 else "auto")
-    pipeline = Pipeline(lanes, plan.plan, recogniser.transcript, readers=Readers(how, children))
+    pipeline = Pipeline(lanes, plan.plan, recogniser.transcript, readers=reading)
     groups = [list(enumerate(sources_of(files)))]
     found = {result.number: result for result in pipeline.run(groups)}
     for lane in lanes:
@@ -116,7 +117,7 @@ def test_a_file_that_kills_its_reader_is_named_alone(files, monkeypatch):
 
     monkeypatch.setattr(reading, "parts_of", parts_of)
     how = How("energy", False)
-    readers = Readers(how, Readers.processes(how, 2))
+    readers = Readers.forked(how, 2)
     groups = [list(enumerate(sources_of(files)))]
     events = [e for _, some in readers.ahead(groups, lambda n: True) for e in some]
     readers.close()
@@ -124,6 +125,34 @@ def test_a_file_that_kills_its_reader_is_named_alone(files, monkeypatch):
     lengths = [0.3 + 0.1 * int(f.stem[1:]) if f.stem != "r12" else 0.0 for f in files]
     assert died == {n for n, length in enumerate(lengths) if abs(length - 0.6) < 0.01}
     assert len([e for e in events if isinstance(e, reading.Reading)]) == len(files)
+
+
+def test_memory_is_lent_until_the_last_array_in_it_is_gone():
+    segments = Segments(2, 100)
+    first, second = segments.lend(), segments.lend()
+    assert {first, second} == {0, 1} and segments.lend() is None
+    assert segments.fill(first, [np.zeros(60), np.zeros(41)]) is None
+    lengths = segments.fill(first, [np.full(60, 1.0), np.zeros(0), np.full(40, 2.0)])
+    arrays = segments.arrays(first, lengths)
+    assert [len(a) for a in arrays] == [60, 0, 40] and arrays[2].tolist() == [2.0] * 40
+    kept = arrays[0][10:20]
+    del arrays
+    assert segments.lend() is None
+    del kept
+    assert segments.lend() == first
+    assert segments.arrays(second, segments.fill(second, [])) == []
+    assert segments.lend() == second
+
+
+@needs_fork
+def test_without_memory_to_lend_samples_come_all_the_same(model, files, monkeypatch):
+    import uyir.decode.reading as reading
+
+    plain = load(model, vad="energy").transcribe(files, "ta")
+    monkeypatch.setattr(reading, "_SEGMENTS", 1)
+    monkeypatch.setattr(reading, "CHUNK_S", 0.5)
+    found = staged(load(model, vad="energy"), files)
+    assert [t.segments for t in plain] == [r.transcript.segments for r in found]
 
 
 # ---- on a GPU

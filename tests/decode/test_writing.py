@@ -162,16 +162,16 @@ DYING = """
 import os, signal, sys
 from uyir.decode.journal import Journal
 
-done = Journal.done
+done = Journal.done_all
 
 
-def dying(self, *arguments):
-    done(self, *arguments)
+def dying(self, rows):
+    done(self, rows)
     if self.rows == {count}:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-Journal.done = dying
+Journal.done_all = dying
 from uyir.cli import main
 
 sys.exit(main(sys.argv[1:]))
