@@ -47,15 +47,33 @@ def _shard(
     return (int(number), int(count))
 
 
-@click.command()
+_NAMES = {"tamil": "ta", "kannada": "kn"}
+
+
+class _Language(click.Choice):
+    """A language's code, or its name as Whisper takes it."""
+
+    def convert(
+        self, value: Any, param: Optional[click.Parameter], ctx: Optional[click.Context]
+    ) -> Any:
+        name = str(value).lower()
+        return super().convert(_NAMES.get(name, name), param, ctx)
+
+
+def _either_dash(name: str) -> str:
+    """Options may be written with - or _ between their words, as in one Whisper program or another."""
+    return name.replace("-", "_")
+
+
+@click.command(context_settings={"token_normalize_func": _either_dash})
 @click.argument("audio", nargs=-1)
 @click.option(
     "--language",
     "-l",
-    type=click.Choice([*LANGUAGES, "auto"]),
+    type=_Language([*LANGUAGES, "auto"]),
     default="auto",
     show_default=True,
-    help="Language spoken; auto tells each recording's.",
+    help="Language spoken, or its name; auto tells each recording's.",
 )
 @click.option("--model", help="Model folder, or the name of a bundled model.")
 @click.option("--engine", type=click.Choice(["kaldi", "k2", "cuda"]), help="Search engine.")
