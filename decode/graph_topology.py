@@ -7,7 +7,16 @@ from typing import Union, cast
 import numpy as np
 import numpy.typing as npt
 
-from uyir.decode.arcs import BLANK_TOKEN, EPSILON, MAX_EPSILON_DEPTH, Arcs, Array, Ints, ranges
+from uyir.decode.arcs import (
+    BLANK_TOKEN,
+    EPSILON,
+    MAX_EPSILON_DEPTH,
+    Arcs,
+    Array,
+    Ints,
+    distinct,
+    ranges,
+)
 from uyir.errors import GraphError
 
 
@@ -37,18 +46,20 @@ def ctc_topology(lexical: Arcs) -> Arcs:
     eps = lexical.where(~spoken)
     loud = lexical.where(spoken)
 
-    entered = np.unique(loud.target * width + loud.ilabel)
-    blanks = np.unique(np.append(entered // width, lexical.start)) * width
+    entered = distinct(loud.target * width + loud.ilabel)
+    blanks = distinct(np.append(entered // width, lexical.start)) * width
     silent: Ints = np.empty(0, dtype=np.int64)
     front = np.concatenate([entered, blanks])
     for _ in range(MAX_EPSILON_DEPTH):
         arcs, owner = ranges(eps.offsets[front // width], eps.offsets[front // width + 1])
         target, last = eps.target[arcs], front[owner] % width
-        keys = np.unique(target * width + np.where(_has(again, target, last), last, 0))
-        front = np.setdiff1d(keys, silent, assume_unique=True)
+        front = distinct(target * width + np.where(_has(again, target, last), last, 0))
+        if len(silent):
+            place = np.minimum(np.searchsorted(silent, front), len(silent) - 1)
+            front = front[silent[place] != front]
         if not len(front):
             break
-        silent = np.union1d(silent, front)
+        silent = np.sort(np.concatenate([silent, front]))
     else:
         raise GraphError(f"more than {MAX_EPSILON_DEPTH} input epsilons follow one another")
 
