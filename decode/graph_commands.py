@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import sys
 import tempfile
@@ -240,6 +241,52 @@ def mix(
         _say(f"{share:.4f}\t{arpa}")
     if as_json:
         click.echo(json.dumps(report, ensure_ascii=False))
+
+
+@lm.command()
+@click.argument("arpa", type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True)
+@language_option
+@click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="ARPA file.")
+@click.option(
+    "--prune",
+    "threshold",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    show_default=True,
+    help="Drop n-grams whose loss raises the perplexity by less than this fraction.",
+)
+@click.option("--max_ngrams", type=int, help="Prune as hard as it takes to have so many n-grams.")
+@json_option
+def prune(
+    arpa: Path,
+    files: tuple[str, ...],
+    language: str,
+    out: Path,
+    threshold: float,
+    max_ngrams: Optional[int],
+    as_json: bool,
+) -> None:
+    """Prune the model ARPA, an interpolated one, say; how common its histories are is counted in FILES.
+
+    A model of one text is better pruned by `lm train`, which estimates the lower orders again.
+    """
+    from uyir.decode.lm import prune as pruned
+    from uyir.decode.lm import read_arpa
+
+    if not threshold and max_ngrams is None:
+        raise click.UsageError("give --prune or --max_ngrams")
+    text = _some_sentences(files, language)
+    model = read_arpa(arpa)
+    small = pruned(model, text, threshold=math.log1p(threshold), max_ngrams=max_ngrams)
+    try:
+        small.write_arpa(out)
+    except OSError as error:
+        raise UyirError(f"{out}: {error.strerror}") from None
+    counts = [len(level) for level in small.orders]
+    _say(f"{out}: {counts} n-grams of {[len(level) for level in model.orders]}")
+    if as_json:
+        click.echo(json.dumps({"ngrams": counts}))
 
 
 @lm.command()

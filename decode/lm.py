@@ -1,6 +1,7 @@
 """Subword n-gram language models: one door to their parts.
 
-`uyir.decode.lm_text` reads text, `lm_count` counts, `lm_train` estimates and prunes, `lm_mix` interpolates,
+`uyir.decode.lm_text` reads text, `lm_count` counts, `lm_train` estimates and prunes, `lm_mix` interpolates, `lm_prune` prunes
+what is there,
 `lm_model` is the model: its scores, its ARPA files, its perplexity.
 """
 
@@ -13,6 +14,7 @@ from uyir.decode.lm_model import (
     perplexity,
     read_arpa,
 )
+from uyir.decode.lm_prune import prune
 from uyir.decode.lm_text import BOS, EOS, UNK, Vocabulary, is_vocabulary, read_sentences
 from uyir.decode.lm_train import train
 
@@ -28,6 +30,7 @@ __all__ = [
     "is_vocabulary",
     "mix",
     "perplexity",
+    "prune",
     "read_arpa",
     "read_sentences",
     "train",

@@ -84,9 +84,9 @@ def mix(models: Sequence[NgramModel], weights: Sequence[float]) -> NgramModel:
         history, word = union // size, union % size
         grams = np.concatenate([grams[history], word[:, None]], axis=1)
         logp = _mean(models, to_mixture, grams, weights)
-        shorter = _last_scores(NgramModel(tuple(symbols), tuple(orders)), grams[:, 1:])
+        shorter = last_scores(NgramModel(tuple(symbols), tuple(orders)), grams[:, 1:])
         last = orders[-1]
-        logb = _backoffs(history, logp, shorter, len(last))
+        logb = back_offs(history, logp, shorter, len(last))
         orders[-1] = Order(last.history, last.word, last.logp, logb)
         orders.append(Order(history, word, logp, np.zeros(len(union))))
         spread = iter(keys)
@@ -110,12 +110,12 @@ def _mean(
         known = table < len(own)
         own[table[known]] = np.flatnonzero(known)
         if weight:
-            total += weight * np.exp(_last_scores(model, own[grams]))
+            total += weight * np.exp(last_scores(model, own[grams]))
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(total))
 
 
-def _last_scores(model: NgramModel, grams: Ints) -> Doubles:
+def last_scores(model: NgramModel, grams: Ints) -> Doubles:
     """(K,) log probabilities of the last of each row of words (K, n), -1 for unknown ones."""
     length = grams.shape[1] + 1
     out = []
@@ -130,7 +130,7 @@ def _last_scores(model: NgramModel, grams: Ints) -> Doubles:
     return np.concatenate([np.empty(0), *out])
 
 
-def _backoffs(history: Ints, logp: Doubles, shorter: Doubles, histories: int) -> Doubles:
+def back_offs(history: Ints, logp: Doubles, shorter: Doubles, histories: int) -> Doubles:
     """Back-off weights that make each history's probabilities sum to 1."""
     left = 1.0 - np.bincount(history, weights=np.exp(logp), minlength=histories)
     under = 1.0 - np.bincount(history, weights=np.exp(shorter), minlength=histories)

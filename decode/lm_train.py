@@ -90,36 +90,64 @@ def _estimate(counts: Counts, kept: Sequence[Mask]) -> _Estimate:
     return _Estimate(probability, backoff)
 
 
-def _losses(levels: Sequence[Level], estimate: _Estimate, kept: Sequence[Mask]) -> list[Doubles]:
-    """How much relative entropy dropping each n-gram alone would cost (Stolcke 1998, equation 7)."""
+def _losses(levels: Sequence[Level], estimate: _Estimate) -> list[Doubles]:
+    """What dropping each n-gram alone would cost; histories are as probable as they were seen."""
     total = float(levels[0].count[1:].sum())
     losses = [np.full(len(levels[0]), np.inf)]
     for n in range(1, len(levels)):
         level = levels[n]
         p, low = estimate.probability[n], estimate.probability[n - 1][level.lower]
-        kept_p, kept_low = np.where(kept[n], p, 0.0), np.where(kept[n], low, 0.0)
-        size = len(levels[n - 1])
-        left = np.maximum(1.0 - np.bincount(level.history, weights=kept_p, minlength=size), 1e-12)
-        under = np.maximum(
-            1.0 - np.bincount(level.history, weights=kept_low, minlength=size), 1e-12
-        )
-        seen = levels[n - 1].count[level.history] / total
-        mass, rest = left[level.history], under[level.history]
-        before = np.log(mass / rest)
-        after = np.log((mass + p) / (rest + low))
-        loss = -seen * (p * (np.log(low) + after - np.log(p)) + mass * (after - before))
-        losses.append(loss)
+        losses.append(loss_of_dropping(p, low, level.history, levels[n - 1].count / total))
     return losses
 
 
-def _keep(levels: Sequence[Level], losses: Sequence[Doubles], threshold: float) -> list[Mask]:
+def loss_of_dropping(p: Doubles, low: Doubles, history: Ints, seen: Doubles) -> Doubles:
+    """(K,) how much relative entropy dropping each n-gram of an order alone would cost (Stolcke 1998, equation 7).
+
+    ``p``: its probability, ``low`` the one it would have by backing off, ``history`` its history's number in
+    ``seen`` (H,), how probable each history is.
+    """
+    size = len(seen)
+    left = np.maximum(1.0 - np.bincount(history, weights=p, minlength=size), 1e-12)
+    under = np.maximum(1.0 - np.bincount(history, weights=low, minlength=size), 1e-12)
+    mass, rest = left[history], under[history]
+    before = np.log(mass / rest)
+    after = np.log((mass + p) / (rest + low))
+    loss = p * (np.log(low) + after - np.log(p)) + mass * (after - before)
+    return np.asarray(np.maximum(-seen[history] * loss, 0.0))  # it is none but by rounding
+
+
+def _keep(histories: Sequence[Ints], losses: Sequence[Doubles], threshold: float) -> list[Mask]:
     """What stays above a threshold: n-grams that lose more, and the histories of those that stay."""
     kept = [losses[-1] >= threshold]
-    for n in range(len(levels) - 2, -1, -1):
+    for n in range(len(histories) - 2, -1, -1):
         needed = losses[n] >= threshold
-        needed[levels[n + 1].history[kept[0]]] = True
+        needed[histories[n + 1][kept[0]]] = True
         kept.insert(0, needed)
     return kept
+
+
+def kept_within(
+    histories: Sequence[Ints],
+    losses: Sequence[Doubles],
+    threshold: float,
+    max_ngrams: Optional[int],
+) -> list[Mask]:
+    """By order, what stays: at the threshold, or at the smallest above it that leaves at most so many.
+
+    ``histories``: of each order's n-grams, the numbers of their histories.
+    """
+    kept = _keep(histories, losses, threshold)
+    if max_ngrams is None or _number(kept) <= max_ngrams:
+        return kept
+    low, high = threshold, 1.0
+    while high / max(low, 1e-30) > 1.001:
+        middle = math.sqrt(max(low, 1e-15) * high)
+        if _number(_keep(histories, losses, middle)) > max_ngrams:
+            low = middle
+        else:
+            high = middle
+    return _keep(histories, losses, high)
 
 
 def train(
@@ -164,19 +192,8 @@ def train(
 def _pruned(
     counts: Counts, kept: list[Mask], threshold: float, max_ngrams: Optional[int]
 ) -> list[Mask]:
-    levels = counts.levels
-    losses = _losses(levels, _estimate(counts, kept), kept)
-    kept = _keep(levels, losses, threshold)
-    if max_ngrams is None or _number(kept) <= max_ngrams:
-        return kept
-    low, high = threshold, 1.0
-    while high / max(low, 1e-30) > 1.001:
-        middle = math.sqrt(max(low, 1e-15) * high)
-        if _number(_keep(levels, losses, middle)) > max_ngrams:
-            low = middle
-        else:
-            high = middle
-    return _keep(levels, losses, high)
+    losses = _losses(counts.levels, _estimate(counts, kept))
+    return kept_within([level.history for level in counts.levels], losses, threshold, max_ngrams)
 
 
 def _number(kept: Sequence[Mask]) -> int:

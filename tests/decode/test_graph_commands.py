@@ -97,6 +97,26 @@ def test_mixing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "2 models and 1 weights" in capsys.readouterr().err
 
 
+def test_pruning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train(folder) == 0
+    before = [len(order) for order in read_arpa(folder / "lm.arpa").orders]
+    arguments = ["lm", "prune", "-l", "ta", str(folder / "lm.arpa"), str(folder / "text")]
+    arguments += ["-o", str(folder / "small.arpa"), "--json"]
+    capsys.readouterr()
+    assert main([*arguments, "--max_ngrams", "14"]) == 0
+    said = capsys.readouterr()
+    after = [len(order) for order in read_arpa(folder / "small.arpa").orders]
+    assert json.loads(said.out)["ngrams"] == after and sum(after) <= 14 < sum(before)
+    assert str(before) in said.err
+    assert main([*arguments, "--prune", "0.5"]) == 0
+    assert [len(order) for order in read_arpa(folder / "small.arpa").orders][2] < before[2]
+    assert main(arguments) == 2
+    (folder / "text").write_text("", encoding="utf-8")
+    capsys.readouterr()
+    assert main([*arguments, "--max_ngrams", "14"]) == 1
+    assert f"{folder / 'text'}: an empty text" in capsys.readouterr().err
+
+
 def test_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "text").write_text("மரம்\nಮರ\n", encoding="utf-8")
     assert train(folder) == 1

@@ -10,19 +10,21 @@ from typing import Optional
 import numpy as np
 import pytest
 
-from uyir.decode import lm_train
+from uyir.decode import lm_prune, lm_train
 from uyir.decode.lm import (
     LN10,
     NgramModel,
     Vocabulary,
     mix,
     perplexity,
+    prune,
     read_arpa,
     read_sentences,
     train,
     tune_weights,
 )
 from uyir.decode.lm_count import count_ngrams, cut_off, discounts
+from uyir.decode.lm_prune import history_counts
 from uyir.errors import DataError
 from uyir.lexicon.symbols import Symbols
 
@@ -283,6 +285,56 @@ def test_mixture_is_the_weighted_mean() -> None:
     alone = mix([one], [1.0])
     held = corpus(6, 50)
     assert alone.score(alone.encode(held)) == pytest.approx(one.score(one.encode(held)))
+
+
+def test_pruning_a_model_that_is_there() -> None:
+    text = corpus(8, 1500)
+    whole = fit(text, 3)
+    small = prune(whole, text, max_ngrams=300)
+    assert_sums_to_one(small)
+    assert 250 <= len(small) <= 300
+    # What stays has its probability, and every history that it needs.
+    for n in (1, 2):
+        have = {tuple(row): p for row, p in zip(whole.ngrams(n).tolist(), whole.orders[n].logp)}
+        for row, p in zip(small.ngrams(n).tolist(), small.orders[n].logp):
+            assert have[tuple(row)] == p
+    # Not far from estimating the lower orders again, which `train` can do.
+    held = corpus(9, 500)
+    here, other, best = (
+        perplexity(m, held, "ta").by_piece
+        for m in (small, fit(text, 1), fit(text, 3, max_ngrams=300))
+    )
+    assert best < here < 1.05 * best < other
+    assert len(prune(whole, text, threshold=0.0)) == len(whole)
+    mixed = mix([whole, fit(corpus(4, 200), 2)], [0.7, 0.3])
+    assert_sums_to_one(prune(mixed, text, max_ngrams=400))
+    with pytest.raises(DataError, match="empty text"):
+        prune(whole, [], max_ngrams=300)
+    with pytest.raises(DataError, match="unigrams"):
+        prune(whole, text, max_ngrams=5)
+
+
+def test_the_loss_of_an_ngram_is_what_it_costs_to_drop_it() -> None:
+    """Relative entropy from the sum over all histories and words, without one n-gram."""
+    text = corpus(2, 60, 8)
+    whole = fit(text, 2)
+    counts = history_counts(whole, text)
+    assert counts[0].sum() == sum(len(row) + 2 for row in text)
+    order = whole.orders[1]
+    low = np.exp(whole.orders[0].logp)[order.word]
+    seen = counts[0] / counts[0].sum()
+    losses = lm_train.loss_of_dropping(np.exp(order.logp), low, order.history, seen)
+    for drop in range(0, len(order), 7):
+        mask = np.arange(len(order)) != drop
+        small = lm_prune._reduced(whole, [np.ones(len(whole.orders[0]), dtype=bool), mask])
+        history = int(order.history[drop])
+        name = whole.symbols[history]
+        want = 0.0
+        for word in whole.symbols:
+            p = plain_probability(whole, (name,), word)
+            if math.isfinite(p):
+                want += math.exp(p) * (p - plain_probability(small, (name,), word))
+        assert losses[drop] == pytest.approx(seen[history] * want, rel=1e-6, abs=1e-12)
 
 
 def test_weights_are_tuned_on_held_out_text() -> None:
