@@ -313,3 +313,20 @@ def make_model(folder: Path) -> Path:
 def toy_model() -> Callable[[Path], Path]:
     """Makes a model folder at a path."""
     return make_model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a module's own."""
+    return make_model(tmp_path_factory.mktemp("model") / "toy")
+
+
+@pytest.fixture(scope="session")
+def noise() -> Callable[..., Any]:
+    """Makes white noise of so many seconds at 16 kHz: ``noise(seconds, level=0.1, seed=0)``."""
+
+    def make(seconds: float, level: float = 0.1, seed: int = 0) -> Any:
+        wave = level * np.random.default_rng(seed).standard_normal(int(seconds * 16000))
+        return wave.astype(np.float32)
+
+    return make

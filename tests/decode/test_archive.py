@@ -55,18 +55,8 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def noise(seconds, level=0.1, seed=0):
-    rng = np.random.default_rng(seed)
-    return (level * rng.standard_normal(int(seconds * RATE))).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, toy_model):
-    return toy_model(tmp_path_factory.mktemp("model") / "toy")
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory):
+def archive(tmp_path_factory, noise):
     """Forty short recordings in folders, four of them bad."""
     folder = tmp_path_factory.mktemp("archive")
     for i in range(40):
@@ -129,7 +119,7 @@ def test_killed_at_random_moments_and_taken_up_the_tree_is_the_same(model, archi
     assert sum("cut short" in line or "r9." in line for line in last.stderr.splitlines()) >= 3
 
 
-def test_what_is_done_is_skipped_until_something_changes(model, archive, tmp_path, capsys):
+def test_what_is_done_is_skipped_until_something_changes(model, archive, tmp_path, capsys, noise):
     source = tmp_path / "in"
     shutil.copytree(archive / "d0", source)
     for path in source.rglob("*.wav"):
@@ -325,7 +315,7 @@ def test_processes_give_what_this_one_gives(model, archive):
     assert [t.segments for t in spawned] == [t.segments for t in here[:6]]
 
 
-def test_memory_that_does_not_suffice_shrinks_the_batch(model):
+def test_memory_that_does_not_suffice_shrinks_the_batch(model, noise):
     recogniser = load(model)
     real, sizes = recogniser._forward, []
 
@@ -348,7 +338,7 @@ def test_memory_that_does_not_suffice_shrinks_the_batch(model):
     assert "memory" in str(recogniser.transcribe(waves[:1], "ta")[0].error)
 
 
-def test_languages_are_told_by_score_and_offset(model):
+def test_languages_are_told_by_score_and_offset(model, noise):
     recogniser = load(model)
     probes = []
 
@@ -379,7 +369,7 @@ def _empty():
     return Hypothesis((), (), -1.0, -1.0, 0.0, 1.0, True)
 
 
-def test_a_long_recording_is_probed_at_its_beginning_alone(model):
+def test_a_long_recording_is_probed_at_its_beginning_alone(model, noise):
     speech = [noise(8.0, seed=i) for i in range(8)]
     wave = np.concatenate([x for s in speech for x in (s, noise(2.0, 0.0005))])
     recogniser = load(model, vad="energy")
@@ -396,7 +386,7 @@ def test_a_long_recording_is_probed_at_its_beginning_alone(model):
     assert heard[other] < 30 < heard[found.language]
 
 
-def test_one_recording_may_stand_for_itself(model):
+def test_one_recording_may_stand_for_itself(model, noise):
     import uyir
 
     (found,) = uyir.load(model).transcribe(noise(0.5), "ta")
@@ -422,7 +412,7 @@ def test_commands_run_only_with_leave(model, archive, tmp_path, capsys):
     assert (out / "one.txt").read_bytes() == (out / "three.txt").read_bytes()
 
 
-def test_parts_of_a_recording_have_times_of_the_whole(model, tmp_path):
+def test_parts_of_a_recording_have_times_of_the_whole(model, tmp_path, noise):
     soundfile.write(tmp_path / "r.wav", noise(6.0), RATE)
     (tmp_path / "wav.scp").write_text(f"r {tmp_path}/r.wav\n")
     (tmp_path / "segments").write_text("a r 0.0 2.0\nb r 3.0 5.5\nc r 5.0 9.0\n")

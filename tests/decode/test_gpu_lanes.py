@@ -26,18 +26,8 @@ needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 
 
-def noise(seconds, level=0.1, seed=0):
-    rng = np.random.default_rng(seed)
-    return (level * rng.standard_normal(int(seconds * RATE))).astype(np.float32)
-
-
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, toy_model):
-    return toy_model(tmp_path_factory.mktemp("model") / "toy")
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, noise):
     folder = tmp_path_factory.mktemp("files")
     for i in range(12):
         soundfile.write(folder / f"r{i}.wav", noise(0.3 + 0.1 * i, seed=i), RATE)
@@ -79,7 +69,7 @@ def test_stages_give_what_one_process_gives(model, files, languages):
     assert all(len(str(r.hash)) == 64 for r in found)
 
 
-def test_samples_stacked_for_a_gpu_are_heard_as_single_ones(model):
+def test_samples_stacked_for_a_gpu_are_heard_as_single_ones(model, noise):
     recogniser = load(model)
     waves = [noise(0.5 + 0.2 * i, seed=i) for i in range(4)]
     stacked = stack(waves, pinned=False)

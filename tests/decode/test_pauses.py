@@ -11,11 +11,6 @@ from uyir.errors import ModelError
 RATE = 16000
 
 
-def noise(seconds, level, seed=0):
-    rng = np.random.default_rng(seed)
-    return (level * rng.standard_normal(int(seconds * RATE))).astype(np.float32)
-
-
 def stretches(samples, method="energy", block=50_000):
     blocks = (samples[i : i + block] for i in range(0, len(samples), block))
     return [part.stretch for part in parts_of(blocks, method)]
@@ -28,25 +23,25 @@ def test_levels_are_decibels_of_10_ms():
     assert levels(wave) == pytest.approx([0.0, -20.0, -40.0], abs=1e-3)
 
 
-def test_silence_of_any_length_has_no_stretch():
+def test_silence_of_any_length_has_no_stretch(noise):
     assert stretches(np.zeros(RATE // 10, np.float32)) == []
     assert stretches(np.zeros(300 * RATE, np.float32)) == []
     assert stretches(noise(60, 0.0003)) == []
     assert stretches(np.zeros(0, np.float32)) == []
 
 
-def test_steady_noise_alone_has_no_stretch():
+def test_steady_noise_alone_has_no_stretch(noise):
     assert stretches(noise(120, 0.02)) == []
 
 
-def test_a_short_recording_is_left_whole():
+def test_a_short_recording_is_left_whole(noise):
     (part,) = stretches(noise(0.1, 0.1))
     assert (part.begin, part.end) == (0, RATE // 10)
     (part,) = stretches(np.concatenate([noise(5, 0.001), noise(1, 0.1), noise(5, 0.001)]))
     assert (part.begin, part.end) == (0, 11 * RATE)
 
 
-def test_all_speech_is_inside_ordered_stretches_that_are_short_enough():
+def test_all_speech_is_inside_ordered_stretches_that_are_short_enough(noise):
     rng = np.random.default_rng(5)
     pieces, speech, at = [], [], 0.0
     for i in range(40):
@@ -65,7 +60,7 @@ def test_all_speech_is_inside_ordered_stretches_that_are_short_enough():
         assert inside[int(begin * RATE) : int(end * RATE)].mean() > 0.999
 
 
-def test_speech_without_pause_is_cut_all_the_same():
+def test_speech_without_pause_is_cut_all_the_same(noise):
     wave = np.concatenate([noise(90, 0.1), noise(30, 0.0005)])
     parts = stretches(wave)
     assert all(p.end - p.begin <= 20 * RATE for p in parts)
@@ -75,7 +70,7 @@ def test_speech_without_pause_is_cut_all_the_same():
 
 
 @pytest.mark.parametrize("method", ["energy", "none"])
-def test_windows_keep_places_and_samples(monkeypatch, method):
+def test_windows_keep_places_and_samples(monkeypatch, method, noise):
     monkeypatch.setattr(vad, "WINDOW_S", 25.0)
     rng = np.random.default_rng(3)
     pieces = [noise(rng.uniform(0.5, 6), 0.1 if i % 2 else 0.001, i) for i in range(50)]
@@ -98,7 +93,7 @@ def test_windows_keep_places_and_samples(monkeypatch, method):
         assert inside[loud].mean() > 0.999
 
 
-def test_a_long_recording_is_never_held_whole(monkeypatch):
+def test_a_long_recording_is_never_held_whole(monkeypatch, noise):
     """Blocks are taken as parts are asked for: no more than a window ahead."""
     taken = [0]
 
@@ -129,7 +124,7 @@ needs_silero = pytest.mark.skipif(silero_weights() is None, reason="silero-vad i
 
 
 @needs_silero
-def test_silero_equals_the_packages_own_network():
+def test_silero_equals_the_packages_own_network(noise):
     """Hop by hop, as silero-vad runs it, its TorchScript gives the same probabilities."""
     import torch
 
@@ -145,7 +140,7 @@ def test_silero_equals_the_packages_own_network():
 
 
 @needs_silero
-def test_silero_tells_speech_from_loud_noise():
+def test_silero_tells_speech_from_loud_noise(noise):
     """The demo's recordings between stretches of noise as loud as they."""
     import soundfile
 

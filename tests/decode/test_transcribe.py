@@ -27,16 +27,6 @@ def phones_of(word, language):
     return load_g2p(language).pronounce(word, variants=False)[0].phones
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory, toy_model):
-    return toy_model(tmp_path_factory.mktemp("model") / "toy")
-
-
-def noise(seconds, level=0.1, seed=0):
-    rng = np.random.default_rng(seed)
-    return (level * rng.standard_normal(int(seconds * RATE))).astype(np.float32)
-
-
 class Speaking:
     """Replaces a recogniser's network: what it hears is given as (word, frame it begins at)."""
 
@@ -64,7 +54,7 @@ def engine(request):
     return request.param
 
 
-def test_words_times_subwords_and_oov(model, engine):
+def test_words_times_subwords_and_oov(model, engine, noise):
     recogniser = load(model, engine=engine, confidence=False)
     recogniser.log_probs = Speaking("ta", [("படித்தான்", 5), ("வா", 40)], 60)
     (found,) = recogniser.transcribe([noise(2.4)], "ta")
@@ -87,7 +77,7 @@ def test_words_times_subwords_and_oov(model, engine):
     assert (found.engine, found.model, found.normaliser) == (engine, "toy", NORMALISER_VERSION)
 
 
-def test_oov_is_unknown_without_a_vocabulary(model):
+def test_oov_is_unknown_without_a_vocabulary(model, noise):
     recogniser = load(model)
     recogniser.log_probs = Speaking("kn", [("ಮನೆ", 5)], 30)
     (found,) = recogniser.transcribe([noise(1.2)], "kn")
@@ -95,7 +85,9 @@ def test_oov_is_unknown_without_a_vocabulary(model):
     assert found.words[0].oov is None
 
 
-def test_without_a_table_the_segmenter_says_what_the_pieces_are(model, tmp_path, monkeypatch):
+def test_without_a_table_the_segmenter_says_what_the_pieces_are(
+    model, tmp_path, monkeypatch, noise
+):
     class Stub:
         def segment(self, word):
             root, ending = Subword("படி", "படி+", "verbs", "study"), Subword("", "+x", "verbs", "y")
@@ -114,7 +106,7 @@ def test_without_a_table_the_segmenter_says_what_the_pieces_are(model, tmp_path,
     ]
 
 
-def test_nbest_texts_stand_in_the_segment(model, engine):
+def test_nbest_texts_stand_in_the_segment(model, engine, noise):
     recogniser = load(
         model, engine=engine, options=SearchOptions(nbest=3, lattice_beam=60, beam=80)
     )
@@ -127,7 +119,7 @@ def test_nbest_texts_stand_in_the_segment(model, engine):
     assert scores == sorted(scores, reverse=True)
 
 
-def test_the_untrained_network_runs_the_whole_way(model, engine):
+def test_the_untrained_network_runs_the_whole_way(model, engine, noise):
     recogniser = load(model, engine=engine)
     found = recogniser.transcribe([noise(1.0), noise(0.1), noise(3.0, seed=1)], "ta")
     assert [t.source for t in found] == ["array 0", "array 1", "array 2"]
@@ -135,7 +127,7 @@ def test_the_untrained_network_runs_the_whole_way(model, engine):
     assert all(0.0 <= w.confidence <= 1.0 for t in found for w in t.words)
 
 
-def test_batches_do_not_change_results(model):
+def test_batches_do_not_change_results(model, noise):
     waves = [noise(0.3 + 0.2 * i, seed=i) for i in range(7)]
     alone = load(model, batch_size=1).transcribe(waves, "ta")
     together = load(model, batch_size=4).transcribe(waves, "ta")
@@ -143,7 +135,7 @@ def test_batches_do_not_change_results(model):
     assert [t.words for t in alone] == [t.words for t in together]
 
 
-def test_a_long_recording_is_cut_at_its_pauses_and_times_are_kept(model):
+def test_a_long_recording_is_cut_at_its_pauses_and_times_are_kept(model, noise):
     speech, pause = noise(6.0), noise(3.0, level=0.0005)
     wave = np.concatenate([pause, speech, pause, speech, pause, speech, pause])
     recogniser = load(model, vad="energy")
@@ -171,13 +163,13 @@ def test_an_hour_of_silence_is_an_empty_flagged_transcript(model):
         (np.zeros(100, dtype=np.int16), "want floats"),
     ],
 )
-def test_a_bad_array_fails_alone(model, bad, why):
+def test_a_bad_array_fails_alone(model, bad, why, noise):
     found = load(model).transcribe([noise(0.5), bad, noise(0.5)], "ta")
     assert [t.error is None for t in found] == [True, False, True]
     assert why in found[1].error and "array 1" in found[1].error
 
 
-def test_nan_from_the_network_fails_that_recording_alone(model):
+def test_nan_from_the_network_fails_that_recording_alone(model, noise):
     recogniser = load(model, batch_size=2)
     speaking = Speaking("ta", [("வா", 5)], 20)
 
@@ -192,7 +184,7 @@ def test_nan_from_the_network_fails_that_recording_alone(model):
     assert "NaN" in found[1].error
 
 
-def test_errors_of_the_model_folder_name_the_file(model, tmp_path):
+def test_errors_of_the_model_folder_name_the_file(model, tmp_path, noise):
     for name in ("config.json", "tokens.txt", "model.safetensors"):
         broken = tmp_path / f"no-{name}"
         shutil.copytree(model, broken)
@@ -221,7 +213,7 @@ def test_errors_of_the_model_folder_name_the_file(model, tmp_path):
         find_model(tmp_path / "nowhere")
 
 
-def test_languages_that_are_not_there(model):
+def test_languages_that_are_not_there(model, noise):
     recogniser = load(model)
     assert recogniser.languages == ("kn", "ta")
     with pytest.raises(DataError, match="unknown language 'xx'"):
@@ -233,7 +225,7 @@ def test_languages_that_are_not_there(model):
 
 
 @pytest.fixture
-def recordings(tmp_path):
+def recordings(tmp_path, noise):
     folder = tmp_path / "in"
     (folder / "deep").mkdir(parents=True)
     soundfile.write(folder / "a.wav", noise(0.6), RATE)
@@ -315,7 +307,7 @@ def test_every_format_is_written_and_names_mirror_the_tree(run, model, recording
         assert (out / name).read_bytes() == (again / name).read_bytes()
 
 
-def test_bad_inputs_are_named_and_the_others_done(run, model, recordings, tmp_path):
+def test_bad_inputs_are_named_and_the_others_done(run, model, recordings, tmp_path, noise):
     bad = tmp_path / "bad"
     bad.mkdir()
     (bad / "empty.wav").write_bytes(b"")
@@ -432,7 +424,7 @@ def test_what_transcribe_writes_score_reads(run, model, recordings, tmp_path, ca
         assert found["wer"] == 0.0 and found["utterances"] == 3 and not found["extra"]
 
 
-def test_models_of_one_token_table_share_graphs(model, tmp_path):
+def test_models_of_one_token_table_share_graphs(model, tmp_path, noise):
     shutil.copytree(model, tmp_path / "whole")
     other = tmp_path / "other"
     other.mkdir()
@@ -477,7 +469,7 @@ def larger_lm(model, tmp_path):
     return folder
 
 
-def test_rescoring_replaces_scores_and_may_change_the_words(model, larger_lm, engine):
+def test_rescoring_replaces_scores_and_may_change_the_words(model, larger_lm, engine, noise):
     from uyir.decode.rescore import read_rescorer
 
     options = SearchOptions(nbest=20, lattice_beam=80, beam=100, acoustic_scale=0.2)
@@ -501,7 +493,7 @@ def test_rescoring_replaces_scores_and_may_change_the_words(model, larger_lm, en
     assert next(iter(rescored)) != "வா"
 
 
-def test_a_model_folder_may_have_a_larger_lm(model, larger_lm, tmp_path):
+def test_a_model_folder_may_have_a_larger_lm(model, larger_lm, tmp_path, noise):
     own = tmp_path / "own"
     shutil.copytree(model, own)
     shutil.copy(larger_lm / "ta" / "LM.safetensors", own / "ta")

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
@@ -134,17 +133,10 @@ def test_work_is_spread_and_comes_back_in_order():
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory, toy_model):
-    return toy_model(tmp_path_factory.mktemp("model") / "toy")
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory):
+def recordings(tmp_path_factory, noise):
     folder = tmp_path_factory.mktemp("recordings")
     for i in range(24):
-        rng = np.random.default_rng(i)
-        wave = (0.1 * rng.standard_normal(int((0.3 + 0.02 * i) * RATE))).astype(np.float32)
-        soundfile.write(folder / f"r{i}.wav", wave, RATE)
+        soundfile.write(folder / f"r{i}.wav", noise(0.3 + 0.02 * i, seed=i), RATE)
     return folder
 
 
