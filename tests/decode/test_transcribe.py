@@ -527,5 +527,5 @@ def test_hotwords_of_another_script_are_refused_before_any_work(run, model, reco
     names.write_text("மரம்\nಮನೆ\n", encoding="utf-8")
     arguments = ("-l", "ta", "--model", model, "--hotwords", names)
     out = run(recordings / "a.wav", *arguments, expect=1)
-    assert f"{names}:2: 'ಮನೆ' is no well-formed word of 'ta'" in out.err
+    assert f"{names}:2: 'ಮನೆ' is no word of 'ta'" in out.err
     assert out.out == ""
