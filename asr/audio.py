@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any, Optional, Union
+from typing import IO, Any, Literal, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
@@ -68,7 +68,7 @@ def stream_audio(
 
     path = Path(path)
     check_is_file(path)
-    _check_riff_length(path)
+    _check_promised_length(path)
     part = _Part(start, duration, channel)
     try:
         with soundfile.SoundFile(str(path)) as file:
@@ -165,31 +165,63 @@ def check_is_file(path: Path) -> None:
         raise AudioError(f"{path}: no permission to read it")
 
 
-def _check_riff_length(path: Path) -> None:
-    """libsndfile silently shortens a WAV whose data chunk claims more bytes than there are."""
+def _check_promised_length(path: Path) -> None:
+    """libsndfile silently shortens a WAV, AIFF, W64 or CAF whose chunk of samples claims more bytes than
+    there are."""
     try:
         with path.open("rb") as file:
-            if file.read(4) != b"RIFF":
-                return
+            head = file.read(40)
             size = path.stat().st_size
-            file.seek(12)
-            while True:
-                head = file.read(8)
-                if len(head) < 8:
-                    return
-                length = int.from_bytes(head[4:], "little")
-                if head[:4] == b"data":
-                    there = size - file.tell()
-                    # One byte of slack: some writers count the pad byte of an odd-sized chunk.
-                    if length > there + 1:
-                        raise AudioError(
-                            f"{path}: cut short or a broken header: it promises {length} bytes "
-                            f"of samples and holds {there}"
-                        )
-                    return
-                file.seek(length + length % 2, 1)
+            if head[:4] == b"RIFF":
+                found = _chunk(file, size, 12, b"data", 4, 4, "little")
+            elif head[:4] == b"FORM" and head[8:11] == b"AIF":
+                found = _chunk(file, size, 12, b"SSND", 4, 4, "big")
+            elif head[:4] == b"caff":
+                found = _chunk(file, size, 8, b"data", 4, 8, "big")
+            elif head[:4] == b"riff" and head[24:28] == b"wave":
+                found = _chunk(file, size, 40, b"data", 16, 8, "little")
+            else:
+                return
     except OSError as error:
         raise AudioError(f"{path}: {error.strerror or error}") from None
+    # One byte of slack: some writers count the pad byte of an odd-sized chunk.
+    if found is not None and found[0] > found[1] + 1:
+        raise AudioError(
+            f"{path}: cut short or a broken header: it promises {found[0]} bytes of samples and "
+            f"holds {found[1]}"
+        )
+
+
+def _chunk(
+    file: IO[bytes],
+    size: int,
+    first: int,
+    name: bytes,
+    name_bytes: int,
+    length_bytes: int,
+    order: Literal["little", "big"],
+) -> Optional[tuple[int, int]]:
+    """Bytes that the chunk of that name says it has, and that there are; None where none says so.
+
+    ``first``: where the first chunk begins. Names of 16 bytes are W64's, which begin with those of WAV; its
+    lengths count the chunk's head, and chunks begin at multiples of 8.
+    """
+    at, wide = first, name_bytes == 16
+    while True:
+        file.seek(at)
+        head = file.read(name_bytes + length_bytes)
+        if len(head) < name_bytes + length_bytes:
+            return None
+        length = int.from_bytes(head[name_bytes:], order)
+        if length == 2 ** (8 * length_bytes) - 1 and length_bytes == 8 and not wide:
+            return None  # CAF: up to the end, however long
+        body = at + len(head)
+        if wide:
+            length = max(0, length - len(head))
+        if head[:4] == name:
+            return length, size - body
+        at = body + length
+        at += -at % 8 if wide else (length % 2 if length_bytes == 4 else 0)
 
 
 def _check_header(path: str, rate: int, channels: int) -> None:

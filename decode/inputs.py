@@ -115,7 +115,7 @@ def named(found: Sequence[Input]) -> list[Input]:
     """
     whole = [safe_path(str(entry.output)) for entry in found]
     bases = [
-        name if entry.id is not None else _shorter(name.with_suffix(""))
+        _shorter(name if entry.id is not None else name.with_suffix(""))
         for entry, name in zip(found, whole)
     ]
     counts: dict[str, int] = {}
