@@ -1,6 +1,7 @@
 """How good confidences and the choice of language are, and what makes them so.
 
-    python benchmarks/calibrate.py MANIFEST.tsv... [--model FOLDER] [--most N] [--keep FILE] [--write]
+    python benchmarks/calibrate.py MANIFEST.tsv... [--model FOLDER] [--most N] [--jobs N] [--keep FILE]
+        [--write]
 
 A manifest is tab-separated with columns set, kind, language, text, audio (relative to it). Every
 recording is recognised in every language of the model, and what speaks for words and languages
@@ -21,7 +22,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Optional
 
@@ -31,6 +32,7 @@ import torch
 from uyir.asr.audio import read_audio
 from uyir.decode.calibration import Calibration, Identification, normalised_cross_entropy
 from uyir.decode.evidence import LANGUAGE_EVIDENCE, WORD_EVIDENCE, Spoken
+from uyir.decode.processes import spread
 from uyir.decode.transcribe import Recogniser, load
 from uyir.decode.vad import parts_of
 from uyir.decode.work import Piece, Task
@@ -75,32 +77,43 @@ def read(paths: Sequence[Path], most: Optional[int]) -> list[dict[str, str]]:
 
 
 def recognise(
-    recogniser: Recogniser, rows: list[dict[str, str]]
+    recogniser: Recogniser, rows: list[dict[str, str]], jobs: int
 ) -> tuple[list[Word], list[Recording]]:
+    for language in recogniser.languages:
+        recogniser.language(language)  # once, before processes are forked
+    found = spread(lambda i: heard_in(recogniser, rows[i]), len(rows), jobs)
     words: list[Word] = []
     recordings: list[Recording] = []
-    for row in rows:
-        samples, _ = read_audio(row["audio"])
-        parts = list(parts_of([samples], recogniser.vad))
-        if not parts:
-            continue
-        pieces = tuple(Piece(0, i, part.stretch, part.samples) for i, part in enumerate(parts))
-        kind = f"{row['set']} {row['kind']}"
-        heard = {}
-        for language in recogniser.languages:
-            NOTED.clear()
-            found = recogniser.recognise(Task(0, language, pieces))
-            heard[language] = sum((f.spoken for f in found), Spoken())
-            if language != row["language"]:
-                continue
-            ref = normalise(row["text"], language).split()
-            hyp = [w.word for f in found if f.segment is not None for w in f.segment.words]
-            noted = iter(NOTED[: len(hyp)])
-            for theirs, ours in kaldialign.align(ref, [normalise(w, language) for w in hyp], "*"):
-                if ours != "*":
-                    words.append(Word(len(recordings), kind, theirs == ours, next(noted)))
-        recordings.append(Recording(kind, row["language"], heard))
+    for one in found:
+        if one is not None:
+            words += [replace(word, recording=len(recordings)) for word in one[0]]
+            recordings.append(one[1])
     return words, recordings
+
+
+def heard_in(recogniser: Recogniser, row: dict[str, str]) -> Optional[tuple[list[Word], Recording]]:
+    """What speaks for words and languages in one recording; None where there is no speech."""
+    samples, _ = read_audio(row["audio"])
+    parts = list(parts_of([samples], recogniser.vad))
+    if not parts:
+        return None
+    pieces = tuple(Piece(0, i, part.stretch, part.samples) for i, part in enumerate(parts))
+    kind = f"{row['set']} {row['kind']}"
+    words = []
+    heard = {}
+    for language in recogniser.languages:
+        NOTED.clear()
+        found = recogniser.recognise(Task(0, language, pieces))
+        heard[language] = sum((f.spoken for f in found), Spoken())
+        if language != row["language"]:
+            continue
+        ref = normalise(row["text"], language).split()
+        hyp = [w.word for f in found if f.segment is not None for w in f.segment.open().words]
+        noted = iter(NOTED[: len(hyp)])
+        for theirs, ours in kaldialign.align(ref, [normalise(w, language) for w in hyp], "*"):
+            if ours != "*":
+                words.append(Word(0, kind, theirs == ours, next(noted)))
+    return words, Recording(kind, row["language"], heard)
 
 
 def logistic(
@@ -260,6 +273,7 @@ def main() -> None:
     parser.add_argument("manifests", nargs="*", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--most", type=int, help="about so many recordings of a manifest")
+    parser.add_argument("--jobs", type=int, default=1, help="processes that recognise")
     parser.add_argument(
         "--keep", type=Path, help="keep what was noted there, or take it from there"
     )
@@ -271,7 +285,9 @@ def main() -> None:
         words, recordings = kept(arguments.keep)
     else:
         recogniser.calibration = Noting({}, 0.0)
-        words, recordings = recognise(recogniser, read(arguments.manifests, arguments.most))
+        words, recordings = recognise(
+            recogniser, read(arguments.manifests, arguments.most), arguments.jobs
+        )
         if arguments.keep is not None:
             keep(arguments.keep, words, recordings)
     numbers = range(len(recordings))

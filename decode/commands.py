@@ -50,7 +50,7 @@ def _shard(
 _NAMES = {"tamil": "ta", "kannada": "kn"}
 
 
-class _Language(click.Choice):
+class _Language(click.Choice):  # type: ignore[type-arg, unused-ignore]
     """A language's code, or its name as Whisper takes it."""
 
     def convert(
