@@ -31,9 +31,13 @@ def add(file: Path, language: str, model: Optional[str]) -> None:
     Without one, a noun's class is guessed by how the root ends, and what was guessed is shown.
     """
     from uyir.decode.added import AddedWord, Classes, read_roots, read_words, write_words
+    from uyir.decode.graph_files import splice_keys
+    from uyir.decode.transcribe import find_model, graph_folder
     from uyir.errors import DataError
 
     path = _path(model, language)
+    graph = graph_folder(find_model(model)) / language / "HLG.safetensors"
+    keys = splice_keys(graph)
     roots = read_roots(file, language)
     have = {word.root: word for word in read_words(path)}
     classes = Classes(language)
@@ -41,9 +45,16 @@ def add(file: Path, language: str, model: Optional[str]) -> None:
     for root, wanted, line in roots:
         try:
             word = classes.choose(root, wanted)
-            classes.place(word)
+            places = classes.place(word)
+            missing = [place.marked for place in places if place.key not in keys]
+            if len(missing) == len(places):
+                raise DataError(
+                    f"{root!r}: no root of class {word.class_name} can enter {graph}: name another class"
+                )
         except DataError as error:
             raise DataError(str(error), file, line) from None
+        if missing:
+            click.echo(f"{root}: {graph} has no place for {', '.join(missing)}", err=True)
         state = "already there" if have.get(root) == word else "added"
         new[root] = word
         click.echo(f"{root}\t{word.class_name}\t{state}\t{word.why}")

@@ -98,6 +98,17 @@ def read(path: Path, wanted: Iterable[str]) -> tuple[Arcs, tuple[Splice, ...], d
         raise GraphError(f"{path}: damaged: {type(error).__name__}: {error}") from None
 
 
+def splice_keys(path: Path) -> frozenset[str]:
+    """The keys of a graph file's splices, from its header alone. Raises `GraphError` as `read` does."""
+    import safetensors
+
+    try:
+        with safetensors.safe_open(str(path), framework="np") as file:
+            return frozenset(json.loads((file.metadata() or {})[FORMAT])["splice_keys"])
+    except (OSError, ValueError, KeyError, safetensors.SafetensorError) as error:
+        raise GraphError(f"{path}: damaged, or not a graph ({error})") from None
+
+
 def file_sha256(path: Union[str, Path]) -> str:
     """The hash that graphs keep of their tables, packed or not; raises `GraphError` if there is no such file."""
     try:

@@ -11,10 +11,10 @@ import torch
 
 from uyir import demo
 from uyir.cli import main
-from uyir.decode import added
+from uyir.decode import added, graph_files
 from uyir.decode.engines import SearchOptions, create
 from uyir.decode.graph import Graph
-from uyir.errors import DataError
+from uyir.errors import DataError, GraphError
 from uyir.grammar.join import join
 from uyir.lexicon.g2p import load_g2p
 from uyir.lexicon.symbols import Symbols, tokens_table
@@ -156,6 +156,27 @@ def test_add_list_remove(
     assert main(["words", "remove", "ಮನೆ", "-l", "kn"]) == 1
     assert main(["words", "remove", "--all", "-l", "kn"]) == 0
     assert added.read_words(kept) == []
+
+
+def test_a_root_that_cannot_enter_the_graph_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("UYIR_WORDS", str(tmp_path / "kept"))
+    file = tmp_path / "names.txt"
+    file.write_text("ಝಿರೋಪ\n", encoding="utf-8")
+    hlg = MODEL / "kn" / "HLG.safetensors"
+    keys = graph_files.splice_keys(hlg)
+    assert keys == {splice.key for splice in Graph.load(hlg).splices}
+    monkeypatch.setattr(graph_files, "splice_keys", lambda path: frozenset())
+    assert main(["words", "add", str(file), "-l", "kn"]) == 1
+    assert f"{file}:1: 'ಝಿರೋಪ': no root of class" in capsys.readouterr().err
+    assert not (tmp_path / "kept" / "base" / "kn.tsv").exists()
+    monkeypatch.setattr(graph_files, "splice_keys", lambda path: keys - {"#"})
+    assert main(["words", "add", str(file), "-l", "kn"]) == 0
+    assert "has no place for ಝಿರೋಪ" in capsys.readouterr().err
+    monkeypatch.undo()
+    with pytest.raises(GraphError, match="not a graph"):
+        graph_files.splice_keys(file)
 
 
 def test_added_words_survive_a_new_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
