@@ -333,15 +333,36 @@ def pack(arpa: Path, words: Path, graph_lm: Optional[Path], out: Path, as_json: 
 
 
 @lm.command()
+@click.argument("files", nargs=-1)
 @language_option
+@click.option(
+    "--units",
+    type=click.Path(path_type=Path),
+    help="Table of units (`units train`).  [default: those of the grammar]",
+)
 @click.option("--out", "-o", required=True, type=click.Path(path_type=Path), help="Word table.")
-def words(language: str, out: Path) -> None:
-    """Write the word table of a language's grammar: every subword it can emit, and its splices."""
-    from uyir.decode.graph_parts import word_table
-    from uyir.grammar.morphotactics import load_grammar, splice_states
-    from uyir.grammar.segment import load_segmenter
+def words(files: tuple[str, ...], language: str, units: Optional[Path], out: Path) -> None:
+    """Write the word table that models and graphs share: every unit, and of the grammar's its splices.
 
-    table = word_table(load_segmenter(language).pieces(), splice_states(load_grammar(language)))
+    Given FILES, sentences of marked subwords, of the grammar's roots only those that they have twice are in,
+    which makes for smaller models; all endings are.
+    """
+    from collections import Counter
+
+    from uyir.decode.assemble import Assembly, unit_table
+    from uyir.grammar.morphotactics import load_grammar, splice_states
+    from uyir.grammar.units import GrammarUnits, make_units, read_units
+
+    known = make_units("grammar", language, {}) if units is None else read_units(units)
+    if known.language != language:
+        raise click.UsageError(f"{units} has units of {known.language!r}")
+    splices: Sequence[str] = ()
+    if isinstance(known, GrammarUnits):
+        splices = list(splice_states(load_grammar(language)))
+    counts: Counter[str] = Counter()
+    for sentence in _some_sentences(files, language) if files else ():
+        counts.update(sentence)
+    table = unit_table(known, counts, splices, Assembly(unseen_roots=not files))
     try:
         table.write(out)
     except OSError as error:

@@ -117,6 +117,43 @@ def test_pruning(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert f"{folder / 'text'}: an empty text" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["grammar", "word", "bpe"])
+def test_from_text_to_graph_by_commands(
+    kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the README shows for a model of one's own text, with units of several kinds."""
+    pytest.importorskip("pynini")
+    if kind == "bpe":
+        pytest.importorskip("sentencepiece")
+    text, units, marked, words, arpa, out = (
+        str(tmp_path / n) for n in ("text", "units", "marked", "words", "arpa", "out")
+    )
+    Path(text).write_text("ಮನೆಗೆ ಹೋದನು\nಮನೆಯಲ್ಲಿ ಇದ್ದನು\nಮನೆಗೆ ಬಂದನು\nಮನೆ ದೊಡ್ಡದು\n", encoding="utf-8")
+    size = [] if kind == "grammar" else ["--size", "60"]
+    assert main(["units", "train", "-l", "kn", "-k", kind, "-o", units, text, *size]) == 0
+    capsys.readouterr()
+    assert main(["units", "segment", units, text]) == 0
+    Path(marked).write_text(capsys.readouterr().out, encoding="utf-8")
+    assert main(["lm", "words", "-l", "kn", "--units", units, "-o", words, marked]) == 0
+    assert main(["lm", "words", "-l", "ta", "--units", units, "-o", words, marked]) == 2
+    assert main(["lm", "train", "-l", "kn", "--words", words, "-o", arpa, marked]) == 0
+    table = Symbols.read(words)
+    known = {
+        piece for line in Path(marked).read_text("utf-8").split("\n") for piece in line.split()
+    }
+    if kind == "grammar":
+        # Roots that were seen once are spelled by letters; what was seen twice is there.
+        assert "ಮನೆ+" in table and "ದೊಡ್ಡದು" not in table
+        assert any(symbol.startswith("<splice:") for symbol in table)
+        return
+    tokens = str(tmp_path / "tokens")
+    tokens_table().write(tokens)
+    command = ["graph", "-l", "kn", "--lm", arpa, "--words", words, "--tokens", tokens, "-o", out]
+    assert main([*command, "--no-variants", "--no-sg"]) == 0
+    graph = Graph.load(Path(out) / "HLG.safetensors", tokens=tokens, words=words)
+    assert known - {"<unk>"} <= {table.symbol(int(label)) for label in graph.lexical.olabel}
+
+
 def test_bad_input(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "text").write_text("மரம்\nಮರ\n", encoding="utf-8")
     assert train(folder) == 1
