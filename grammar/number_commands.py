@@ -6,13 +6,15 @@ import json
 import sys
 from fractions import Fraction
 from pathlib import Path
+from typing import Optional
 
 import click
 
-from uyir.errors import ScriptError, UyirError
+from uyir.errors import DataError, ScriptError, UyirError
 from uyir.grammar.commands import json_option, language_option
 from uyir.grammar.numbers import NumberGrammar, Value
 from uyir.grammar.text import read_lines
+from uyir.grammar.written import WrittenGrammar
 
 
 def _items(items: tuple[str, ...]) -> list[str]:
@@ -30,17 +32,32 @@ def _shown(value: Value) -> object:
     return value
 
 
-def _to_words(numbers: NumberGrammar, item: str) -> dict[str, object]:
-    words = numbers.read(item)
+def _written(language: str) -> Optional[WrittenGrammar]:
+    """Money, shares and times of day; None for a language without their tables."""
+    try:
+        return WrittenGrammar.load(language)
+    except DataError:
+        return None
+
+
+def _to_words(
+    numbers: NumberGrammar, written: Optional[WrittenGrammar], item: str
+) -> dict[str, object]:
+    words = (written or numbers).read(item)
     readings = numbers.readings(words)
     value = readings[0].value if readings else None
     return {"item": item, "to": "words", "value": _shown(value) if value is not None else None,
             "text": words}  # fmt: skip
 
 
-def _to_digits(numbers: NumberGrammar, item: str) -> dict[str, object]:
+def _to_digits(
+    numbers: NumberGrammar, written: Optional[WrittenGrammar], item: str
+) -> dict[str, object]:
     readings = numbers.readings(item)
     if not readings:
+        spans = written.spans(item.split()) if written is not None else []
+        if len(spans) == 1 and (spans[0].start, spans[0].end) == (0, len(item.split())):
+            return {"item": item, "to": "digits", "value": None, "text": spans[0].text}
         raise ScriptError(f"{item!r} is no number in words of {numbers.language!r}")
     best = readings[0]
     return {
@@ -72,21 +89,23 @@ def _to_digits(numbers: NumberGrammar, item: str) -> dict[str, object]:
 def number(items: tuple[str, ...], language: str, as_json: bool, target: str, minimum: int) -> None:
     """Numbers in digits to words (25-க்கு → இருபத்தைந்துக்கு) and words to digits.
 
+    So are money, shares and times of day: ₹100 (நூறு ரூபாய்), 50%, 5:30.
+
     An item is an argument, or a line of FILE or `-`. What is no number is reported on stderr and
     costs exit code 1; the rest is done.
     """
     if minimum and target != "text":
         raise UyirError("--minimum needs --to text")
-    numbers = NumberGrammar.load(language)
+    numbers, written = NumberGrammar.load(language), _written(language)
     failures = 0
     for line, item in enumerate(_items(items), start=1):
         try:
             if target == "text":
                 result = _rewrite(numbers, item, minimum)
             elif target == "words" or (target == "auto" and any(c.isnumeric() for c in item)):
-                result = _to_words(numbers, item)
+                result = _to_words(numbers, written, item)
             else:
-                result = _to_digits(numbers, item)
+                result = _to_digits(numbers, written, item)
         except ScriptError as error:
             failures += 1
             click.echo(f"line {line}: {error}", err=True)

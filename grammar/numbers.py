@@ -67,6 +67,8 @@ def _as_value(label: str) -> Value:
 
 
 _DIGITS = re.compile(r"(\d[\d,]*)(\.\d+)?")
+#: 3/4 and 2 1/2, at the beginning of a token.
+_QUOTIENT = re.compile(r"^(?:(\d+) )?(\d+)/(\d+)(?![\d/])")
 
 
 class NumberGrammar:
@@ -135,7 +137,7 @@ class NumberGrammar:
         return self._spoken(str(int(value)))
 
     def read(self, token: str) -> str:
-        """A number as it stands in text, in words: 25, ௨௫, 1,00,000, 3.14, 2½, 25-க்கு, 25ஆம்.
+        """A number as it stands in text, in words: 25, ௨௫, 1,00,000, 3.14, 2½, 3/4, 2 1/2, 25-க்கு, 25ஆம்.
 
         Raises `ScriptError` for what is no number.
         """
@@ -146,22 +148,29 @@ class NumberGrammar:
         symbols = _old_symbols(plain)
         if symbols is not None:
             return self.words(symbols)
-        if len(plain) == 1 and plain in self.fractions.values():
-            return self._spoken(plain)
+        plain = _QUOTIENT.sub(self._quotient, plain)
+        signs = self.fractions.values()
         match = _DIGITS.match(plain)
-        if not match:
+        if not match and plain[:1] not in signs:
             raise ScriptError(f"{token!r} is no number")
-        whole = match[1].replace(",", "").lstrip("0") or "0"
-        rest = plain[match.end() :]
-        fraction = ""
-        if rest and rest[0] in self.fractions.values():
-            fraction, rest = rest[0], rest[1:]
+        label, rest = "", plain
+        if match:
+            label = (match[1].replace(",", "").lstrip("0") or "0") + (match[2] or "")
+            rest = plain[match.end() :]
+        if rest and rest[0] in signs:
+            label, rest = label + rest[0], rest[1:]
         rest = rest.lstrip(ENDING_MARK)
         try:
             ending = ENDING_MARK + decompose(rest, self.language) if rest else ""
         except ScriptError:
             raise ScriptError(f"{token!r} is no number") from None
-        return self._spoken(whole + (match[2] or "") + fraction + ending)
+        return self._spoken(label + ending)
+
+    def _quotient(self, match: re.Match[str]) -> str:
+        """A quotient that has a sign of its own as that sign: 2 1/2 as 2½. Others stay, and are no numbers."""
+        part = Fraction(int(match[2]), int(match[3])) if int(match[3]) else None
+        sign = self.fractions.get(part) if part is not None else None
+        return match[0] if sign is None else (match[1] or "") + sign
 
     def _spoken(self, label: str) -> str:
         found = self._best(self.START, label)

@@ -221,6 +221,38 @@ def test_command(tmp_path: Path) -> None:
     assert runner.invoke(number, ["-l", "ta", "மரம்", "3"]).exit_code == 1
 
 
+@pytest.mark.parametrize(
+    "written, words",
+    [
+        ("1/2", "அரை"),
+        ("2 1/2", "இரண்டரை"),
+        ("3/4-க்கு", "முக்காலுக்கு"),
+        ("¾-க்கு", "முக்காலுக்கு"),
+        ("₹1,250.50", "ஆயிரத்து இருநூற்று ஐம்பது ரூபாய் ஐம்பது பைசா"),
+        ("50%-க்கு", "ஐம்பது சதவீதத்துக்கு"),
+        ("5:30", "ஐந்தரை மணி"),
+    ],
+)
+def test_the_command_says_fractions_money_shares_and_times(written: str, words: str) -> None:
+    result = CliRunner().invoke(number, ["-l", "ta", written])
+    assert result.exit_code == 0, result.output
+    assert result.output.strip() == words
+
+
+def test_the_command_writes_money_and_shares() -> None:
+    result = CliRunner().invoke(
+        number, ["-l", "ta", "நூறு ரூபாய்", "ஐம்பது சதவீதம்", "நூறு ரூபாய் வேண்டும்"]
+    )
+    assert result.exit_code == 1
+    assert result.stdout.split("\n")[:2] == ["₹100", "50%"]
+
+
+@pytest.mark.parametrize("token", ["5/7", "1/0", "1/2/3"])
+def test_quotients_without_a_word_are_no_numbers(tamil: NumberGrammar, token: str) -> None:
+    with pytest.raises(ScriptError):
+        tamil.read(token)
+
+
 def test_errors_name_file_and_line(tmp_path: Path) -> None:
     home = tmp_path / "ta" / "numbers"
     home.mkdir(parents=True)
