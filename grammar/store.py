@@ -36,8 +36,8 @@ from uyir.grammar.morphotactics import (
 from uyir.grammar.roots import Arc, Roots
 from uyir.grammar.tables import Tables, array_names, tables_of
 
-#: How many expanded grammars are kept (some 10 MB each).
-MOST_FILES = 6
+#: How many expanded grammars are kept (some 10 MB each): both languages, and a few with entries switched off.
+MOST_FILES = 12
 _CODE = (
     "letters.py",
     "lists.py",
@@ -62,6 +62,8 @@ def kept_grammar(
         if path.is_file():
             known = _read(path, key, data)
             if known is not None:
+                with suppress(OSError):
+                    os.utime(path)  # the least recently used go first
                 return known
     grammar = compile_grammar(language, without, data)
     if path is not None:
@@ -277,7 +279,7 @@ def _write(grammar: Grammar, path: Path, key: str, data: Path) -> None:
 
 
 def _drop_old(folder: Path) -> None:
-    """Leave the newest files only: each change of a list makes a new one."""
+    """Leave the files used last: each change of a list makes a new one."""
     files = sorted(folder.glob("grammar-*.safetensors"), key=lambda path: path.stat().st_mtime)
     for path in files[:-MOST_FILES]:
         with suppress(OSError):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Optional
@@ -379,6 +381,23 @@ def test_a_changed_list_or_a_damaged_file_is_expanded_again(
     changed = kept_grammar("ta", data=data)
     assert Segmenter(changed).accepts("வீடோ")
     assert len(list(cache.iterdir())) == 2
+
+
+def test_the_grammar_used_least_recently_goes_first(
+    cache: Path, toy_lists: Callable[[dict[str, str]], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("uyir.grammar.store.MOST_FILES", 2)
+    data = toy_lists({})
+    kept_grammar("ta", data=data)
+    (used,) = cache.iterdir()
+    kept_grammar("ta", frozenset(["style=colloquial"]), data)
+    (idle,) = set(cache.iterdir()) - {used}
+    for age, file in ((200, used), (100, idle)):
+        os.utime(file, (time.time() - age, time.time() - age))
+    kept_grammar("ta", data=data)
+    kept_grammar("ta", frozenset(["list=loan"]), data)
+    assert used.is_file()
+    assert not idle.is_file()
 
 
 def test_a_cache_that_cannot_be_written_is_none(
