@@ -64,9 +64,10 @@ def learn_chunks(roots: Counter[str], language: str, size: int) -> dict[str, flo
     kept = {c: n for c, n in candidates.most_common(size * 8) if HIATUS not in c}
     costs = _costs(Counter(kept))
     for round_number in range(ROUNDS):
+        longest = max(map(len, costs), default=1)
         used: Counter[str] = Counter()
         for root, count in roots.items():
-            for piece in cheapest_cut(root, costs, SINGLE_LETTER_COST):
+            for piece in cheapest_cut(root, costs, SINGLE_LETTER_COST, longest):
                 used[piece] += count
         limit = size if round_number == ROUNDS - 1 else size * (ROUNDS - round_number)
         top = {c: n for c, n in used.most_common() if c in costs}
