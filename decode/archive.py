@@ -197,7 +197,7 @@ class _Archive:
         finally:
             for lane in lanes:
                 lane.close()
-        self._end(interrupted=pipeline.stopped)
+        self._end(interrupted=pipeline.stopped and self.report.left > 0)
         return pipeline.counts.padding
 
     def _end(self, *, interrupted: bool) -> None:

@@ -211,10 +211,12 @@ def transcribe(
             )
         else:
             padding = _to_stdout(recogniser, inputs, wishes, report, started, show, as_json)
-    report.summary(padding=padding, interrupted=bool(interrupted))
+    # Whoever wants to stop when all is done has it done.
+    stopped = bool(interrupted) and report.left > 0
+    report.summary(padding=padding, interrupted=stopped)
     report.close()
     recogniser.close()
-    if interrupted:
+    if stopped:
         return 130
     return 1 if report.failures else 0
 

@@ -111,6 +111,11 @@ class Report:
         """So many recordings were done by an earlier run."""
         self.skipped += files
 
+    @property
+    def left(self) -> int:
+        """Recordings of which nothing has been said yet."""
+        return self.files - self.done - self.skipped - len(self.failures)
+
     def progress(self) -> None:
         """Say how far it is, if it is time to."""
         now = time.perf_counter()
@@ -146,9 +151,12 @@ class Report:
         rows = [
             ("files", f"{self.done + self.skipped} of {self.files} done"
              + (f", {self.skipped} of them before" if self.skipped else "")),
-            ("audio", f"{clock(self.audio)} ({self.audio / 3600:.2f} h)"),
-            ("time", f"{spent:.1f} s, {rate:.1f} × real time, {100 * padding:.1f} % padding"),
         ]  # fmt: skip
+        if self.done:
+            rows += [
+                ("audio", f"{clock(self.audio)} ({self.audio / 3600:.2f} h)"),
+                ("time", f"{spent:.1f} s, {rate:.1f} × real time, {100 * padding:.1f} % padding"),
+            ]
         if interrupted:
             rows.append(("interrupted", "the same command goes on where this stopped"))
         reasons = Counter(_reason(name, reason) for name, reason in self.failures)

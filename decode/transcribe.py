@@ -184,8 +184,8 @@ def _devices(device: str) -> tuple[str, ...]:
             raise ModelError("device 'cuda:all' cannot be used: torch sees no GPU")
         return tuple(f"cuda:{n}" for n in range(count))
     names = tuple(name.strip() for name in device.split(",") if name.strip())
-    if not names:
-        raise ModelError(f"device {device!r}, want cpu, cuda, cuda:1 …")
+    if not names or not all(re.fullmatch(r"cpu|cuda(:\d+)?|mps|xpu(:\d+)?", n) for n in names):
+        raise ModelError(f"device {device!r} cannot be used: want cpu, cuda, cuda:1 …")
     return names
 
 

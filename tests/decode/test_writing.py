@@ -186,6 +186,30 @@ def test_killed_all_that_was_done_is_there(model, recordings, tmp_path, capsys):
     assert (out / ".uyir.jsonl").read_bytes() == (tmp_path / "whole/.uyir.jsonl").read_bytes()
 
 
+def test_ctrl_c_when_all_is_done_is_no_interruption(
+    model, recordings, tmp_path, capsys, monkeypatch
+):
+    real, count = writing.Scribe.write, []
+
+    def write(self, *arguments):
+        found = real(self, *arguments)
+        count.append(found)
+        if len(count) == 24:
+            os.kill(os.getpid(), signal.SIGINT)
+        return found
+
+    monkeypatch.setattr(writing.Scribe, "write", write)
+    assert transcribe(model, recordings, tmp_path / "out") == 0
+    err = capsys.readouterr().err
+    assert "stopping" in err and "24 of 24 done" in err and "interrupted" not in err
+    assert b"plan" not in (tmp_path / "out/.uyir.jsonl").read_bytes()
+    monkeypatch.undo()
+    assert transcribe(model, recordings, tmp_path / "out") == 0
+    err = capsys.readouterr().err
+    # Nothing was transcribed: there is no rate to speak of.
+    assert "24 of them before" in err and "real time" not in err
+
+
 @pytest.mark.parametrize("loss", ["nothing left", "cut short", "zeros", "gone"])
 def test_what_a_power_cut_spoilt_is_found_and_made_again(
     model, recordings, tmp_path, capsys, monkeypatch, loss
