@@ -31,6 +31,8 @@ from uyir.errors import GraphError
 HERE = Path(__file__).parent
 WIDE = SearchOptions(beam=1000.0, max_active=100_000)
 CASES = int(os.environ.get("UYIR_RANDOM_CASES", "2000"))
+#: Many random cases are drawn in parts, for as many processes (`-k part-3`).
+PARTS = 1 if CASES <= 20_000 else 20
 
 
 class Emulated:
@@ -117,6 +119,7 @@ ENGINES = {
     "reference": lambda graph, options=WIDE: ReferenceEngine(graph, options),
     "cuda": cuda_engine,
 }
+SEARCHES = {**ENGINES, "cuda-nbest": lambda graph: cuda_engine(graph, replace(WIDE, nbest=4))}
 
 
 def random_graph(rng):
@@ -197,6 +200,10 @@ def check_case(graph, utterances, found):
         assert best.final is (want > -np.inf), (best, want)
         if best.final:
             assert abs(best.score - want) < 1e-3
+            assert len({h.subwords for h in hypotheses}) == len(hypotheses)
+            assert sorted((h.score for h in hypotheses), reverse=True) == pytest.approx(
+                [h.score for h in hypotheses], abs=1e-3
+            )
 
 
 def batch_of(utterances, tokens):
@@ -207,15 +214,16 @@ def batch_of(utterances, tokens):
     return batch, np.array([len(rows) for rows in utterances])
 
 
-@pytest.mark.parametrize("name", ENGINES)
-def test_best_scores_on_random_graphs(name):
+@pytest.mark.parametrize("name", SEARCHES)
+@pytest.mark.parametrize("part", range(PARTS), ids="part-{}".format)
+def test_best_scores_on_random_graphs(name, part):
     cases = CASES if name == "reference" or why_not("cuda") is None else CASES // 10
-    rng = np.random.default_rng(len(name))
-    each = 40 if cases > 20_000 else 8
+    rng = np.random.default_rng([len(name), part])
+    each = 8 if PARTS == 1 else 20
     done = 0
-    while done < cases:
+    while done < cases // PARTS:
         graph = random_graph(rng)
-        engine = ENGINES[name](graph)
+        engine = SEARCHES[name](graph)
         utterances = [random_log_probs(rng, graph.num_tokens) for _ in range(each)]
         check_case(graph, utterances, engine.decode(*batch_of(utterances, graph.num_tokens)))
         done += len(utterances)
