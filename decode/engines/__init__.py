@@ -77,13 +77,13 @@ class Engine(Protocol):
         ...  # pragma: no cover
 
 
-#: Engine names; `reference` is the `cuda` engine's search in numpy, slow and never chosen by itself.
+#: Engine names; `reference` is the `cuda` engine's search in plain torch, slow and never chosen by itself.
 NAMES = ("kaldi", "k2", "cuda", "reference")
 _NEEDS: Mapping[str, Sequence[str]] = {
     "kaldi": ("kaldifst", "kaldi_decoder"),
     "k2": ("torch", "k2"),
     "cuda": ("torch",),
-    "reference": ("numpy",),
+    "reference": ("torch",),
 }
 #: Which engine to take, the fastest first (RESULTS.md has the measurements, `uyir bench search` repeats
 #: them): on a GPU ours, then k2; on a CPU kaldi, which is several times faster there than k2.

@@ -153,7 +153,7 @@ __device__ __forceinline__ void add_arc(Scan *s, Nodes *here, bool hit, u32 slot
     if ((threadIdx.x & 31) == 0) at = atomicAdd(&s->arcs, (u32)__popc(votes));
     at = __shfl_sync(FULL, at, 0) + lanes_before(votes);
     if (!hit) return;
-    if (at >= ARCS) { s->full = 1; return; }
+    if (at >= ARCS) { atomicOr(&s->full, 1u); return; }
     s->ends[at] = slot | place << 16;
     s->number[at] = number;
     s->label[at] = label;
@@ -206,7 +206,7 @@ __device__ void reach_back(const Graph &g, const Batch &b, Scan *s, Nodes *here,
             }
             if (!__any_sync(FULL, hit)) continue;
             u32 slot = here->enter(hit, source, before);
-            if (hit && slot == EMPTY) { s->full = 1; hit = false; }
+            if (hit && slot == EMPTY) { atomicOr(&s->full, 1u); hit = false; }
             if (hit) {
                 atomicMax(&here->loud[slot], ordered(through));
                 atomicMax(&s->high, ordered(through));
@@ -239,7 +239,7 @@ __device__ void reach_by_epsilons(const Graph &g, Scan *s, Nodes *here, u32 coun
         bool alive = best > LOWEST && alpha + best >= -beam;
         if (!__any_sync(FULL, alive)) continue;
         u32 slot = here->enter(alive, state, alpha);
-        if (alive && slot == EMPTY) s->full = 1;
+        if (alive && slot == EMPTY) atomicOr(&s->full, 1u);
         else if (alive) here->quiet[slot] = ordered(best);
     }
 }

@@ -1,4 +1,4 @@
-"""The search of the `cuda` engine, said plainly in numpy: what its kernels must agree with.
+"""The search of the `cuda` engine, said plainly in torch: what its kernels must agree with.
 
 The search. At frame 0 the start state and what its epsilons reach are active with their scores. On
 each frame every active state's emitting arcs are followed, and the best path into each state is
@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Optional, Union
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from uyir.decode.arcs import ranges
 from uyir.decode.engines import SearchOptions
@@ -30,18 +32,71 @@ if TYPE_CHECKING:
     from uyir.decode.rescore import Rescorer
 
 Array = npt.NDArray[Any]
+Tensor = torch.Tensor
 #: Bins between the beam's edge and the best score when more than max_active states are within it.
 BINS = 512
 _NO_ARC = -1
+_LOWEST = float("-inf")
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """A packed graph's arrays as tensors; row numbers and states are of 64 bits, as torch's indices are."""
+
+    graph: PackedGraph
+
+    @cached_property
+    def row(self) -> Tensor:
+        return _long(self.graph.row)
+
+    @cached_property
+    def eps_row(self) -> Tensor:
+        return _long(self.graph.eps_row)
+
+    @cached_property
+    def chain_row(self) -> Tensor:
+        return _long(self.graph.closure.row)
+
+    @cached_property
+    def chain_target(self) -> Tensor:
+        return _long(self.graph.closure.target)
+
+    @cached_property
+    def chain_arc(self) -> Tensor:
+        return _long(self.graph.closure.arc)
+
+    @cached_property
+    def chain_weight(self) -> Tensor:
+        return torch.from_numpy(self.graph.closure.weight)
+
+    @cached_property
+    def target(self) -> Tensor:
+        return _long(self.graph.target)
+
+    @cached_property
+    def token(self) -> Tensor:
+        return _long(self.graph.token)
+
+    @cached_property
+    def pushed(self) -> Tensor:
+        return torch.from_numpy(self.graph.pushed)
+
+    @cached_property
+    def pushed_final(self) -> Tensor:
+        return torch.from_numpy(self.graph.pushed_final)
+
+
+def _long(array: Array) -> Tensor:
+    return torch.from_numpy(array.astype(np.int64))
 
 
 @dataclass(frozen=True, eq=False)
 class Front:
     """The active states after a frame, by number: scores relative to the best, arcs they came by."""
 
-    state: Array
-    score: Array
-    arc: Array
+    state: Tensor
+    score: Tensor
+    arc: Tensor
     norm: float
 
 
@@ -49,21 +104,22 @@ class Front:
 class Search:
     """A search under way, frame by frame; `advance` may be called with chunks of any length.
 
-    ``arcs_visited`` counts the arcs that were looked at, epsilons included.
+    ``arcs_visited`` counts the arcs that were looked at, epsilons included. ``tables``: made of the graph, if they
+    are not at hand.
     """
 
     graph: PackedGraph
     beam: float
     max_active: int
     acoustic_scale: float = 1.0
+    tables: Optional[Tables] = None
     fronts: list[Front] = field(default_factory=list)
     arcs_visited: int = 0
 
     def __post_init__(self) -> None:
-        start = np.array([self.graph.start], dtype=np.int64)
-        self.fronts.append(
-            self._close(start, np.zeros(1, np.float32), np.array([_NO_ARC], dtype=np.int64))
-        )
+        self._t = self.tables if self.tables is not None else Tables(self.graph)
+        start = torch.tensor([self.graph.start])
+        self.fronts.append(self._close(start, torch.zeros(1), torch.tensor([_NO_ARC])))
 
     @property
     def alive(self) -> bool:
@@ -71,39 +127,38 @@ class Search:
 
     def advance(self, log_probs: FloatArray) -> None:
         """Search on through frames (T, C); a search that has died stays where it is."""
-        scale = np.float32(self.acoustic_scale)
-        for row in np.asarray(log_probs, dtype=np.float32):
+        rows = torch.from_numpy(np.array(log_probs, dtype=np.float32))
+        for row in rows * _float(self.acoustic_scale):
             if not self.alive:
                 return
-            self.fronts.append(self._step(row * scale))
+            self.fronts.append(self._step(row))
 
-    def _step(self, row: Array) -> Front:
-        graph, front = self.graph, self.fronts[-1]
-        arc, owner = ranges(graph.row[front.state], graph.row[front.state + 1])
+    def _step(self, row: Tensor) -> Front:
+        t, front = self._t, self.fronts[-1]
+        arc, owner = _ranges(t.row[front.state], t.row[front.state + 1])
         self.arcs_visited += len(arc)
-        score = (front.score[owner] + graph.pushed[arc]) + row[graph.token[arc]]
-        return self._close(*_best(graph.target[arc], score, arc))
+        score = (front.score[owner] + t.pushed[arc]) + row[t.token[arc]]
+        return self._close(*_best(t.target[arc], score, arc))
 
-    def _close(self, state: Array, score: Array, arc: Array) -> Front:
-        graph = self.graph
+    def _close(self, state: Tensor, score: Tensor, arc: Tensor) -> Front:
+        t, graph = self._t, self.graph
         if not len(state):
             return Front(state, score, arc, -np.inf)
         best = score.max()
-        floor = best - np.float32(self.beam)
+        floor = best - _float(self.beam)
         keep = score >= floor
         state, score, arc = state[keep], score[keep], arc[keep]
-        at = np.flatnonzero(state >= graph.first_eps)
+        at = torch.nonzero(state >= graph.first_eps)[:, 0]
         if len(at):
-            chains = graph.closure
             place = state[at] - graph.first_eps
-            chain, owner = ranges(chains.row[place], chains.row[place + 1])
+            chain, owner = _ranges(t.chain_row[place], t.chain_row[place + 1])
             self.arcs_visited += len(chain)
-            new = score[at[owner]] + chains.weight[chain]
+            new = score[at[owner]] + t.chain_weight[chain]
             good = new >= floor
             state, score, arc = _best(
-                np.concatenate([state, chains.target[chain[good]]]),
-                np.concatenate([score, new[good]]),
-                np.concatenate([arc, chains.arc[chain[good]]]),
+                torch.cat([state, t.chain_target[chain[good]]]),
+                torch.cat([score, new[good]]),
+                torch.cat([arc, t.chain_arc[chain[good]]]),
             )
         keep = score >= cutoff(score, self.beam, self.max_active)
         return Front(state[keep], score[keep] - best, arc[keep], float(best))
@@ -113,10 +168,11 @@ class Search:
         front = self.fronts[-1]
         if not self.alive:
             return None, False
-        ends = front.score + self.graph.pushed_final[front.state]
-        if np.isfinite(ends).any():
-            return int(front.state[int(np.argmax(ends))]), True
-        return int(front.state[int(np.argmax(front.score))]), False
+        ends = front.score + self._t.pushed_final[front.state]
+        final = bool(torch.isfinite(ends).any())
+        ends = ends if final else front.score
+        # Of equals the one with the lowest number; torch's argmax may take any.
+        return int(front.state[torch.nonzero(ends == ends.max())[0, 0]]), final
 
     def arcs_to(self, state: int) -> list[int]:
         """The numbers of the arcs of the best path into a state of the last front."""
@@ -124,7 +180,7 @@ class Search:
         frame = len(self.fronts) - 1
         while True:
             front = self.fronts[frame]
-            arc = int(front.arc[int(np.searchsorted(front.state, state))])
+            arc = int(front.arc[int(torch.searchsorted(front.state, state))])
             if arc == _NO_ARC:
                 return path[::-1]
             path.append(arc)
@@ -136,56 +192,54 @@ class Search:
 
         ``log_probs`` (T, C) are those of all frames searched, unscaled.
         """
-        graph = self.graph
+        graph, t = self.graph, self._t
         fronts = self.fronts
-        ends = fronts[-1].score + graph.pushed_final[fronts[-1].state]
-        if not self.alive or not np.isfinite(ends).any():
+        ends = fronts[-1].score + t.pushed_final[fronts[-1].state]
+        if not self.alive or not bool(torch.isfinite(ends).any()):
             return None
-        best = ends.max()
-        beta = graph.pushed_final[fronts[-1].state] - best
-        rows = np.asarray(log_probs, np.float32) * np.float32(self.acoustic_scale)
+        beta = t.pushed_final[fronts[-1].state] - ends.max()
+        rows = torch.from_numpy(np.array(log_probs, np.float32)) * _float(self.acoustic_scale)
         arcs: list[Arc] = []
         finals: dict[int, float] = {}
-        first = np.cumsum([0, *(len(front.state) for front in fronts)])
+        first = np.cumsum([0, *(len(front.state) for front in fronts)]).tolist()
         for frame in range(len(fronts) - 1, -1, -1):
             front = fronts[frame]
             if frame < len(fronts) - 1:
                 after, beta_after = fronts[frame + 1], beta
-                beta = np.full(len(front.state), -np.inf, dtype=np.float32)
-                loud, owner = ranges(graph.row[front.state], graph.row[front.state + 1])
-                place = _find(after.state, graph.target[loud])
+                loud, owner = _ranges(t.row[front.state], t.row[front.state + 1])
+                place = _find(after.state, t.target[loud])
                 there = place >= 0
                 loud, owner, place = loud[there], owner[there], place[there]
-                rest = graph.pushed[loud] + rows[frame][graph.token[loud]]
-                rest = rest - np.float32(after.norm) + beta_after[place]
+                rest = t.pushed[loud] + rows[frame][t.token[loud]]
+                rest = rest - _float(after.norm) + beta_after[place]
                 good = front.score[owner] + rest >= -lattice_beam
-                np.maximum.at(beta, owner[good], rest[good])
+                beta = torch.full((len(front.state),), _LOWEST)
+                beta = beta.scatter_reduce(0, owner[good], rest[good], "amax")
                 self._add(arcs, loud, first[frame] + owner, first[frame + 1] + place, good)
             else:
                 good = front.score + beta >= -lattice_beam
-                beta = np.where(good, beta, -np.inf)
-                for end in np.flatnonzero(good).tolist():
-                    finals[int(first[frame]) + end] = float(graph.final[front.state[end]])
-            at = np.flatnonzero(front.state >= graph.first_eps)
+                beta = torch.where(good, beta, torch.full_like(beta, _LOWEST))
+                for end in torch.nonzero(good)[:, 0].tolist():
+                    finals[first[frame] + end] = float(graph.final[int(front.state[end])])
+            at = torch.nonzero(front.state >= graph.first_eps)[:, 0]
             row = front.state[at] - graph.first_eps
-            eps, owner = ranges(graph.eps_row[row], graph.eps_row[row + 1])
+            eps, owner = _ranges(t.eps_row[row], t.eps_row[row + 1])
             eps, owner = eps + graph.num_emitting, at[owner]
-            place = _find(front.state, graph.target[eps])
+            place = _find(front.state, t.target[eps])
             there = place >= 0
             eps, owner, place = eps[there], owner[there], place[there]
             while True:
-                rest = graph.pushed[eps] + beta[place]
+                rest = t.pushed[eps] + beta[place]
                 good = front.score[owner] + rest >= -lattice_beam
-                raised = beta.copy()
-                np.maximum.at(raised, owner[good], rest[good])
-                if (raised == beta).all():
+                raised = beta.scatter_reduce(0, owner[good], rest[good], "amax")
+                if bool((raised == beta).all()):
                     break
                 beta = raised
             self._add(arcs, eps, first[frame] + owner, first[frame] + place, good)
-        start = int(np.searchsorted(fronts[0].state, graph.start))
+        start = int(torch.searchsorted(fronts[0].state, graph.start))
         return Lattice(arcs, start, finals, log_probs, self.acoustic_scale)
 
-    def _add(self, arcs: list[Arc], number: Array, src: Array, dst: Array, good: Array) -> None:
+    def _add(self, arcs: list[Arc], number: Tensor, src: Tensor, dst: Tensor, good: Tensor) -> None:
         graph = self.graph
         for arc, s, d in zip(number[good].tolist(), src[good].tolist(), dst[good].tolist()):
             token = int(graph.token[arc])
@@ -194,37 +248,50 @@ class Search:
             arcs.append(Arc(s, d, NO_TOKEN if token < 0 else token, labels, lm))
 
 
-def cutoff(score: Array, beam: float, max_active: int) -> Any:
+def cutoff(score: Tensor, beam: float, max_active: int) -> Tensor:
     """The score below which the states of a frame are dropped; see the module's text."""
     best = score.max()
-    edge = best - np.float32(beam)
+    edge = best - _float(beam)
     within = score[score >= edge]
     if len(within) <= max_active:
         return edge
-    width = np.float32(BINS) / np.float32(beam)
-    bins = np.minimum(((best - within) * width).astype(np.int64), BINS - 1)
-    cumulative = np.cumsum(np.bincount(bins, minlength=BINS))
-    kept = max(1, int(np.searchsorted(cumulative, max_active, side="right")))
+    width = _float(BINS) / _float(beam)
+    bins = ((best - within) * width).long().clamp(max=BINS - 1)
+    cumulative = torch.bincount(bins, minlength=BINS).cumsum(0)
+    kept = max(1, int((cumulative <= max_active).sum()))
     return within[bins < kept].min()
 
 
-def _best(state: Array, score: Array, arc: Array) -> tuple[Array, Array, Array]:
+def _float(number: float) -> Tensor:
+    """A number as float32, so that arithmetic with it is."""
+    return torch.tensor(number, dtype=torch.float32)
+
+
+def _ranges(begin: Tensor, end: Tensor) -> tuple[Tensor, Tensor]:
+    """All numbers of the ranges ``[begin[i], end[i])`` in a row, and for each the i it is from."""
+    length = end - begin
+    owner = torch.repeat_interleave(torch.arange(len(length)), length)
+    first = length.cumsum(0) - length
+    return torch.arange(len(owner)) - first[owner] + begin[owner], owner
+
+
+def _best(state: Tensor, score: Tensor, arc: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The best path into each state, sorted by state; -inf is none."""
-    real = score > -np.inf
+    real = score > _LOWEST
     state, score, arc = state[real], score[real], arc[real]
-    order = np.lexsort((arc, -score, state))
-    state, score, arc = state[order], score[order], arc[order]
-    first = np.ones(len(state), dtype=bool)
-    first[1:] = np.diff(state) != 0
-    return state[first].astype(np.int64), score[first], arc[first]
+    states, place = torch.unique(state, return_inverse=True)
+    best = torch.full((len(states),), _LOWEST).scatter_reduce(0, place, score, "amax")
+    won = score == best[place]
+    arcs = torch.full((len(states),), torch.iinfo(torch.int64).max)
+    return states, best, arcs.scatter_reduce(0, place[won], arc[won], "amin")
 
 
-def _find(states: Array, wanted: Array) -> Array:
+def _find(states: Tensor, wanted: Tensor) -> Tensor:
     """Where each of ``wanted`` is in the sorted ``states``, -1 where it is not."""
-    place = np.minimum(np.searchsorted(states, wanted), max(0, len(states) - 1))
     if not len(states):
-        return np.full(len(wanted), -1)
-    return np.where(states[place] == wanted, place, -1)
+        return torch.full((len(wanted),), -1)
+    place = torch.searchsorted(states, wanted).clamp(max=len(states) - 1)
+    return torch.where(states[place] == wanted, place, torch.full_like(place, -1))
 
 
 def read_path(
@@ -254,6 +321,7 @@ class ReferenceEngine:
         self.options = options
         self._rescorer = rescorer
         self.packed = pack(graph)
+        self._tables = Tables(self.packed)
         #: Of the last `decode`: arcs visited, active states summed over frames, frames.
         self.counts = (0, 0, 0)
 
@@ -276,7 +344,7 @@ class ReferenceEngine:
 
     def _search(self, utterance: FloatArray, options: SearchOptions) -> list[Hypothesis]:
         scale = options.acoustic_scale
-        search = Search(self.packed, options.beam, options.max_active, scale)
+        search = Search(self.packed, options.beam, options.max_active, scale, self._tables)
         search.advance(utterance)
         active = sum(len(front.state) for front in search.fronts[1:])
         self.counts = (

@@ -99,7 +99,7 @@ __device__ __forceinline__ bool enter(Table table, Front *f, bool mine, u32 stat
         place = __shfl_sync(FULL, place, 0) + lanes_before(votes);
         if (fresh && place < LISTED) table.list[place] = (Slot)slot;
     }
-    if ((mine && !left) || (fresh && place >= LISTED)) f->lost = 1;
+    if ((mine && !left) || (fresh && place >= LISTED)) atomicOr(&f->lost, 1u);
     return raised;
 }
 

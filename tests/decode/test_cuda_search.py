@@ -420,6 +420,22 @@ def test_chunks_give_what_the_whole_gives(toys):
         assert a.final == b.final and a.arcs.tolist() == b.arcs.tolist()
 
 
+def test_frames_of_far_more_states_than_there_is_room_for_change_nothing(toys, monkeypatch):
+    """The cut-off that is safe is raised again and again, until what is left fits."""
+    graph = toys.ctc_graph(9, words=60, tokens=14, epsilons=True).real()
+    options = SearchOptions(beam=30.0, max_active=30)
+    batch = toys.batch([toys.log_probs(95 + i, 8, 14, peaky=0.5 + i) for i in range(2)])
+    want = ReferenceEngine(graph, options).decode(*batch)
+    engine = cuda_engine(graph, options)
+    large = engine.shapes(options)
+    monkeypatch.setattr(engine, "shapes", lambda options: [Shape(64, 150, 100, 1), *large])
+    monkeypatch.setattr(engine, "first_shape", lambda options, shapes: 0)
+    found = engine.decode(*batch)
+    assert engine.restarts > 0
+    assert [h[0].score for h in found] == [h[0].score for h in want]
+    assert [h[0].runs for h in found] == [h[0].runs for h in want]
+
+
 @pytest.mark.parametrize(
     "sizes",
     [
