@@ -21,7 +21,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from uyir.decode.arcs import ranges
 from uyir.decode.engines import SearchOptions
 from uyir.decode.engines.common import as_batch, usable
 from uyir.decode.engines.packed import PackedGraph, pack

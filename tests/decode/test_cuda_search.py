@@ -420,6 +420,20 @@ def test_chunks_give_what_the_whole_gives(toys):
         assert a.final == b.final and a.arcs.tolist() == b.arcs.tolist()
 
 
+def test_memory_grows_as_the_batch_does(toys):
+    graph = toys.ctc_graph(5, words=12, epsilons=True).real()
+    few = [toys.log_probs(80 + i, 12, graph.num_tokens) for i in range(4)]
+    taken = []
+    for times in (2, 4, 8):
+        engine = cuda_engine(graph, SearchOptions(beam=12.0, max_active=200))
+        for _ in range(2):  # the second search knows how much room is wanted
+            engine.search(*toys.batch(few * times))
+        taken.append(engine.bytes)
+    first, second = np.diff(taken)
+    assert first > 0
+    assert second == pytest.approx(2 * first, rel=0.05)
+
+
 def test_frames_of_far_more_states_than_there_is_room_for_change_nothing(toys, monkeypatch):
     """The cut-off that is safe is raised again and again, until what is left fits."""
     graph = toys.ctc_graph(9, words=60, tokens=14, epsilons=True).real()
