@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Optional, Union
 
+from uyir import LANGUAGES
 from uyir.asr.augment import AugmentConfig
 from uyir.errors import DataError
 
@@ -47,7 +48,7 @@ class TrainConfig:
     train: tuple[Source, ...]
     dev: tuple[str, ...]
     output: str
-    languages: tuple[str, ...] = ("ta", "kn")
+    languages: tuple[str, ...] = LANGUAGES
     tokens: Optional[str] = None  # a tokens.txt; None: the token table of uyir.lexicon
     #: The token table of uyir.lexicon with ``|``, the end of a word, which the network then learns to hear.
     word_ends: bool = False

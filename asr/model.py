@@ -18,6 +18,7 @@ from typing import Any, Optional, Union
 import torch
 from torch import nn
 
+from uyir import LANGUAGES
 from uyir.asr.features import FrontendConfig
 from uyir.asr.whisper import WhisperEncoder, convolve
 from uyir.errors import ModelError
@@ -43,7 +44,7 @@ class ModelConfig:
     """
 
     tokens: int
-    languages: tuple[str, ...] = ("ta", "kn")
+    languages: tuple[str, ...] = LANGUAGES
     encoder: str = "conformer"
     dim: int = 256
     heads: int = 4

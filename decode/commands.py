@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Optional
 import click
 
 from uyir import LANGUAGES
+from uyir.grammar.lists import language_names
 
 if TYPE_CHECKING:
     from uyir.decode.archive import Wishes
@@ -47,7 +48,7 @@ def _shard(
     return (int(number), int(count))
 
 
-_NAMES = {"tamil": "ta", "kannada": "kn"}
+_NAMES = {name.lower(): code for code, name in language_names().items()}
 
 
 class _Language(click.Choice):  # type: ignore[type-arg, unused-ignore]

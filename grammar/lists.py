@@ -15,6 +15,7 @@ from typing import Union
 from uyir.errors import DataError
 
 LANGUAGE_DATA = Path(__file__).parent
+LANGUAGE_COLUMNS = ("code", "name")
 
 
 @dataclass(frozen=True)
@@ -67,3 +68,11 @@ def read_table(path: Union[str, Path], columns: Sequence[str]) -> Iterator[Row]:
         yield Row(dict(zip(columns, cells)), path, number)
     if not header_seen:
         raise DataError(f"empty list, want a header of {list(columns)}", path)
+
+
+def language_names() -> dict[str, str]:
+    """Code of each language -> its name in English, in the order of ``languages.tsv``."""
+    return {
+        row["code"]: row["name"]
+        for row in read_table(LANGUAGE_DATA / "languages.tsv", LANGUAGE_COLUMNS)
+    }

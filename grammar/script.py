@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Optional
 
+from uyir import LANGUAGES
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.lists import LANGUAGE_DATA, read_table
 
@@ -32,6 +34,8 @@ NORMALISER_VERSION = "2"
 #: Stands in a letter string where the word writes virama + independent vowel.
 HIATUS = "·"
 
+#: Code points of a block of Unicode that holds a script of India.
+_BLOCK = 0x80
 SCRIPT_COLUMNS = ("letter", "kind", "sign", "features", "note")
 
 
@@ -274,9 +278,11 @@ LOOKALIKE_COLUMNS = ("pattern", "replacement", "note")
 
 @cache
 def _lookalikes(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
-    """Spellings that look like others, from ``grammar/<language>/lookalikes.tsv``, in order."""
+    """Spellings that look like others, from ``grammar/<language>/lookalikes.tsv`` if there is one, in order."""
     load_script(language)
     path = LANGUAGE_DATA / language / "lookalikes.tsv"
+    if not path.exists():
+        return ()
     return tuple(
         (re.compile(row["pattern"]), row["replacement"])
         for row in read_table(path, LOOKALIKE_COLUMNS)
@@ -286,7 +292,7 @@ def _lookalikes(language: str) -> tuple[tuple[re.Pattern[str], str], ...]:
 @cache
 def _plain_text() -> re.Pattern[str]:
     """Letters and signs of the scripts that there are languages for, and spaces: no digit, no punctuation."""
-    blocks = (*range(0x0B80, 0x0C00), *range(0x0C80, 0x0D00))
+    blocks = [_block(x) * _BLOCK + place for x in LANGUAGES for place in range(_BLOCK)]
     letters = "".join(
         chr(code)
         for code in blocks
@@ -350,9 +356,13 @@ def words_of(text: str, language: str) -> list[str]:
 
 def script_of(text: str) -> Optional[str]:
     """Which language's script most letters of a text belong to; None if neither."""
-    counts = {
-        "ta": sum("\u0b80" <= c <= "\u0bff" for c in text),
-        "kn": sum("\u0c80" <= c <= "\u0cff" for c in text),
-    }
+    blocks = Counter(ord(char) // _BLOCK for char in text)
+    counts = {language: blocks[_block(language)] for language in LANGUAGES}
     best = max(counts, key=lambda language: counts[language])
     return best if counts[best] else None
+
+
+@cache
+def _block(language: str) -> int:
+    """Which block of Unicode a language's letters are in."""
+    return ord(load_script(language).virama) // _BLOCK

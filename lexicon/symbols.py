@@ -17,11 +17,12 @@ from functools import cache
 from pathlib import Path
 from typing import Union
 
+from uyir import LANGUAGES
 from uyir.errors import DataError
 from uyir.grammar.lists import read_table
 
 LEXICON_DATA = Path(__file__).parent
-PHONE_COLUMNS = ("name", "ipa", "ta", "kn", "class", "note")
+PHONE_COLUMNS = ("name", "ipa", *LANGUAGES, "class", "note")
 
 EPSILON = "<eps>"
 BLANK = "<blk>"
@@ -167,7 +168,7 @@ def load_phones() -> dict[str, Phone]:
         name, ipa = row["name"], row["ipa"]
         if not name.isascii() or not ipa or name in phones or ipa in seen:
             raise row.error(f"a phone needs an ASCII name and an IPA of its own: {name!r} {ipa!r}")
-        languages = frozenset(language for language in ("ta", "kn") if row[language] == "+")
+        languages = frozenset(language for language in LANGUAGES if row[language] == "+")
         if not languages:
             raise row.error(f"phone {name!r} belongs to no language")
         phones[name] = Phone(name, ipa, languages, frozenset(row["class"].split()))

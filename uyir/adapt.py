@@ -7,6 +7,8 @@ from typing import Optional
 
 import click
 
+from uyir import LANGUAGES
+
 
 @click.command()
 @click.argument("recordings", type=click.Path(path_type=Path))
@@ -85,7 +87,7 @@ def adapt(
         say=lambda line: click.echo(line, err=True),
     )
     (output / "README.md").write_text(
-        report(done, [language] if language else ["ta", "kn"]), encoding="utf-8"
+        report(done, [language] if language else LANGUAGES), encoding="utf-8"
     )
     if done.before is not None and done.after is not None:
         click.echo(
