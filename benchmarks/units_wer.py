@@ -15,6 +15,7 @@ on where they were stopped. Time is processor time: of the search alone, the net
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -46,7 +47,7 @@ SYSTEMS = {
     "grammar-no-lm": ("grammar", 0, False),
     "grammar": ("grammar", 0, True),
 }
-SCALES = (1.1, 1.5, 2.0, 2.7)
+SCALES = (1.1, 1.5, 2.0, 2.7, 3.6)
 WORD_COSTS = (0.0, 1.0, 2.0)
 BEAM, MAX_ACTIVE = 16.0, 7000
 
@@ -121,21 +122,14 @@ class System:
         return texts, (time.process_time() - begin) / sum(one.seconds for one in heard)
 
     def tune(self, heard: Sequence[Heard]) -> tuple[float, float]:
-        """Scale and word cost of least word error rate: along one, then the other, and the first again."""
-        known: dict[tuple[float, float], float] = {}
+        """Scale and word cost of least word error rate, of all pairs: one at a time ends where it began."""
 
-        def rate(scale: float, cost: float) -> float:
-            if (scale, cost) not in known:
-                texts, _ = self.decode(heard, scale, cost)
-                pairs = [(one.text, text) for one, text in zip(heard, texts)]
-                known[scale, cost] = score_pairs(pairs, self.language).wer
-            return known[scale, cost]
+        def rate(pair: tuple[float, float]) -> float:
+            texts, _ = self.decode(heard, *pair)
+            pairs = [(one.text, text) for one, text in zip(heard, texts)]
+            return score_pairs(pairs, self.language).wer
 
-        scale, cost = 1.5, 1.0
-        for _ in range(2):
-            scale = min(SCALES, key=lambda s: rate(s, cost))
-            cost = min(WORD_COSTS, key=lambda c: rate(scale, c))
-        return scale, cost
+        return min(itertools.product(SCALES, WORD_COSTS), key=rate)
 
 
 def scored(
@@ -221,7 +215,7 @@ def main() -> int:
     )
     search.add_argument("--vocabulary", required=True, type=Path)
     search.add_argument("--out", required=True, type=Path)
-    search.add_argument("--tuning", type=int, default=60, help="utterances to tune on")
+    search.add_argument("--tuning", type=int, default=150, help="utterances to tune on")
     search.add_argument("--limit", type=int, help="test only so many")
     for stage in (make, search):
         stage.add_argument("--language", required=True)
