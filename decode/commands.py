@@ -172,6 +172,8 @@ def transcribe(
         raise click.UsageError("--json is for stdout; with --output_dir use --output_format json")
     if options["rescore"] is not None and options["no_rescore"]:
         raise click.UsageError("give either --rescore LM or --no-rescore")
+    if output_dir is not None and output_dir.exists() and not output_dir.is_dir():
+        raise click.UsageError(f"--output_dir {output_dir} is a file, want a folder")
     if options["shard"] != (1, 1) and output_dir is None:
         raise click.UsageError("--shard wants an --output_dir")
 

@@ -373,6 +373,10 @@ def test_wrong_usage_has_exit_code_2(run, model, recordings):
     ):
         run(*arguments, "--model", model, recordings / "a.wav", expect=2)
     run("--model", model, expect=2)
+    file = recordings / "a.wav"
+    assert "is a file" in run("--model", model, file, "-o", file, expect=2).err
+    # Names and dashes as other Whisper programs have them.
+    assert run("--model", model, file, "--language", "Tamil", "--output-format", "txt").out
 
 
 def test_a_device_that_is_not_there_is_named(run, model, recordings):
