@@ -159,8 +159,8 @@ def transcribe(
     """Transcribe recordings: files (sound, and video where ffmpeg is), folders, globs, or - for a list
     of files on stdin.
 
-    Without an output folder the text goes to stdout, after the file's name and a tab if there is more
-    than one input. With one, files go there, each whole or not at all; the same command again does what
+    Without an output folder the text goes to stdout, after the file's name (or its id in a manifest) and a
+    tab if there is more than one input. With one, files go there, each whole or not at all; the same command again does what
     is left. A recording that cannot be done is named on stderr, the others are done, and the exit code
     is 1.
     """
@@ -339,7 +339,8 @@ def _shower(
         if as_json:
             click.echo(json.dumps(to_json(transcript, wishes.style), ensure_ascii=False))
         elif form == "txt":
-            name = f"{printable(transcript.source)}\t" if several else ""
+            # A manifest may have several recordings in one file.
+            name = f"{printable(transcript.id or transcript.source)}\t" if several else ""
             click.echo(name + transcript.text)
         else:
             click.echo(writers(wishes.style)[form](transcript), nl=False)

@@ -219,8 +219,8 @@ class _Reader:
             elif "recording" in row:
                 self._cut(line, row)
             else:
-                kind = row.get("type", "object")
-                self.problem(line, f"a {kind} without audio_filepath, sources or recording")
+                kind = row.get("type", "an object")
+                self.problem(line, f"{kind} without audio_filepath, sources or recording")
 
     def _cut(self, line: int, row: dict[str, Any]) -> None:
         recording = row["recording"]

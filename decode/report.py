@@ -16,6 +16,8 @@ from uyir.errors import DataError
 #: Seconds between two lines of progress where there is no terminal, and between two states of the bar.
 LINE_S, BAR_S = 30.0, 0.2
 _BAR = 24
+#: Reasons in the table at the end.
+_MOST = 12
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
@@ -160,7 +162,10 @@ class Report:
         if interrupted:
             rows.append(("interrupted", "the same command goes on where this stopped"))
         reasons = Counter(_reason(name, reason) for name, reason in self.failures)
-        rows += [("failed", f"{count} × {reason}") for reason, count in reasons.most_common()]
+        rows += [("failed", f"{count} × {reason}") for reason, count in reasons.most_common(_MOST)]
+        others = sum(count for _, count in reasons.most_common()[_MOST:])
+        if others:
+            rows.append(("failed", f"{others} × for other reasons, said above"))
         for label, value in rows:
             self.stream.write(f"{label:12}{printable(value)}\n")
         self.stream.flush()

@@ -240,6 +240,12 @@ def test_a_bar_on_terminals_alone(capsys):
         text = stream.getvalue()
         assert ("\r" in text) == stream.isatty()
         assert "real time" in text and "\x1b[31m" not in text
+    report = Report(50, 10.0, stream=io.StringIO())
+    for i in range(30):
+        report.failed(f"f{i}", f"f{i}: reason {chr(97 + i)}")
+    report.summary(padding=0.0, interrupted=False)
+    table = report.stream.getvalue().rpartition("0 of 50 done\n")[2].splitlines()
+    assert len(table) == 13 and "18 × for other reasons" in table[-1] and report.left == 20
     assert (clock(59.6), clock(3600)) == ("1:00", "1:00:00")
     assert printable("a\nb\x9bc") == "a\\x0ab\\x9bc"
 
@@ -401,7 +407,10 @@ def test_commands_run_only_with_leave(model, archive, tmp_path, capsys):
     (tmp_path / "wav.scp").write_text(
         f"one touch {mark}; cat {recording} |\ntwo false |\nthree {recording}\n"
     )
-    arguments = ["--manifest", tmp_path / "wav.scp", "--model", model, "-o", tmp_path / "out"]
+    manifest = ["--manifest", tmp_path / "wav.scp", "--model", model]
+    assert transcribe(*manifest) == 1
+    assert capsys.readouterr().out.startswith("three\t")
+    arguments = [*manifest, "-o", tmp_path / "out"]
     assert transcribe(*arguments) == 1
     err = capsys.readouterr().err
     assert not mark.exists() and err.count("--allow-commands") >= 2
