@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 
-from uyir.errors import DataError
+from uyir.errors import DataError, UyirError
 from uyir.grammar.lists import LANGUAGE_DATA
 from uyir.grammar.morphotactics import Entry, Grammar, compile_grammar
 from uyir.grammar.numbers import NumberGrammar
@@ -103,3 +105,14 @@ def draw_category(language: str, category: str) -> str:
         label = " ".join(forms[:6]) + (f" … ({len(forms)})" if len(forms) > 6 else "")
         lines.append(f'  "{source_name}" -> "{target_name}" [label="{label}"];')
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def render_svg(drawing: str) -> str:
+    """A Graphviz drawing as SVG, by Graphviz's own layout; raises `UyirError` where it is not installed."""
+    program = shutil.which("dot")
+    if program is None:
+        raise UyirError("SVG needs Graphviz (dot); install it, or use --format dot")
+    done = subprocess.run([program, "-Tsvg"], input=drawing.encode(), capture_output=True)
+    if done.returncode:
+        raise UyirError(f"dot failed: {done.stderr.decode(errors='replace').strip()[:200]}")
+    return done.stdout.decode()

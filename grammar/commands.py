@@ -354,8 +354,17 @@ def train(
 @grammar.command()
 @language_option
 @click.option("--category", required=True, help="Which folder of lists to draw.")
-def draw(language: str, category: str) -> None:
-    """Print a drawing (Graphviz DOT) of one category's states; `| dot -Tsvg` makes a picture."""
-    from uyir.grammar.check import draw_category
+@click.option(
+    "--format",
+    "kind",
+    type=click.Choice(["svg", "dot"]),
+    default="svg",
+    show_default=True,
+    help="svg: a picture (needs Graphviz); dot: its source.",
+)
+def draw(language: str, category: str, kind: str) -> None:
+    """Print a drawing of one category's states and the pieces that lead from each to the next."""
+    from uyir.grammar.check import draw_category, render_svg
 
-    click.echo(draw_category(language, category), nl=False)
+    drawing = draw_category(language, category)
+    click.echo(render_svg(drawing) if kind == "svg" else drawing, nl=False)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from uyir.errors import DataError
+from uyir.errors import DataError, UyirError
+from uyir.grammar.check import render_svg
 from uyir.grammar.join import join
 from uyir.grammar.morphotactics import (
     Grammar,
@@ -141,3 +143,15 @@ def test_faults_name_file_and_line(
     with pytest.raises(DataError, match=said) as caught:
         compile_grammar("ta", data=toy_lists({name: text}))
     assert Path(name).name in str(caught.value)
+
+
+def test_drawings_are_svg_where_graphviz_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawing = 'digraph g { "n.cas" -> "#" [label="ஐ"]; }'
+    if shutil.which("dot"):
+        picture = render_svg(drawing)
+        assert picture.startswith("<?xml") and "<svg" in picture and "ஐ" in picture
+        with pytest.raises(UyirError, match="dot failed"):
+            render_svg("digraph {")
+    monkeypatch.setattr("uyir.grammar.check.shutil.which", lambda name: None)
+    with pytest.raises(UyirError, match="Graphviz"):
+        render_svg(drawing)
