@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import resource
 import sys
 import tempfile
 import time
@@ -110,6 +109,7 @@ def train(
     """
     import numpy as np
 
+    from uyir.decode.graph_watch import memory_gb
     from uyir.decode.lm import UNK, Vocabulary, read_sentences
     from uyir.decode.lm import train as estimate
     from uyir.errors import DataError
@@ -146,7 +146,7 @@ def train(
     except OSError as error:
         raise UyirError(f"{out}: {error.strerror}") from None
     seconds = time.monotonic() - begun
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1 << 20)
+    peak = memory_gb()
     counts = [len(level) for level in model.orders]
     _say(f"{out}: {counts} n-grams, {seconds:.1f} s, {peak:.2f} GB at most")
     if as_json:
