@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Optional
 
@@ -565,10 +566,27 @@ class _Expansion:
         return found
 
     def run(self) -> None:
-        done = 0
-        while done < len(self.states):
+        self._go_on()
+        for row in self.lists.open_rows:
+            if row.state != END_OF_WORD and all(s.name != row.state for s in self.states):
+                self._open(row)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        while len(self.arcs) < len(self.states):
+            done = len(self.arcs)
             self.arcs.append(self.leave(self.states[done]) if done != Grammar.END else [])
-            done += 1
+
+    def _open(self, row: OpenRow) -> None:
+        """The states where an unknown root may lead and no listed piece does: others only include them."""
+        letters = load_script(self.lists.language).letters
+        for tail in map("".join, product(letters, repeat=2)):
+            if row.pattern.search(tail):
+                fits = tuple(i for i in self.relevant(row.state) if self.rules[i].left.search(tail))
+                self.state(row.state, fits, None)
+                for rule in fits:
+                    if self.rules[rule].left_out is None:
+                        self.state(row.state, fits, rule)
 
     def leave(self, state: State) -> list[Arc]:
         best: dict[tuple[str, int], Arc] = {}
