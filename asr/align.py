@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from uyir.asr.prepare import SPOKEN_NOISE
 from uyir.asr.textgrid import textgrid_text
 from uyir.errors import DataError, ScriptError
 from uyir.grammar.script import decompose, normalise
 from uyir.grammar.segment import load_segmenter
 from uyir.lexicon.g2p import load_g2p
-from uyir.lexicon.symbols import WORD_END
+from uyir.lexicon.symbols import SPOKEN_NOISE, WORD_END
 
 if TYPE_CHECKING:
     from uyir.asr.audio import Samples
@@ -220,7 +219,8 @@ def align(
     runs = list(path.runs)
     if end:  # a word's end is heard, but takes no time
         ends = np.cumsum([len(phones) + 1 for phones in chosen]) - 1
-        runs = [run for number, run in enumerate(runs) if number not in set(ends.tolist())]
+        for place in reversed(ends.tolist()):
+            del runs[place]
     bounds = _bounds(runs, frame_s, seconds)
     peaks = [
         float(log_probs[begin:end, ids[phone]].max()) for phone, (begin, end) in zip(said, runs)

@@ -24,10 +24,8 @@ from uyir.errors import AudioError, DataError, ScriptError
 from uyir.grammar.numbers import read_out
 from uyir.grammar.script import script_of
 from uyir.lexicon.g2p import load_g2p
-from uyir.lexicon.symbols import WORD_END
+from uyir.lexicon.symbols import SPOKEN_NOISE, WORD_END
 
-#: Sounds that are no word, and words that cannot be written in phones.
-SPOKEN_NOISE = "<spn>"
 MAX_SECONDS = 60.0
 SPEAKER_COLUMNS = (*MANIFEST_COLUMNS, "speaker")
 

@@ -45,7 +45,8 @@ BATCH_S = 60.0
 
 def chosen_lines(path: Path, language: str, count: int, seed: int) -> list[tuple[str, str]]:
     """(text, phones) of so many different lines that can be spoken, drawn by the seed."""
-    from uyir.asr.prepare import SPOKEN_NOISE, phones_of
+    from uyir.asr.prepare import phones_of
+    from uyir.lexicon.symbols import SPOKEN_NOISE
 
     lines = [line for line in read_lines(path) if not re.search("[A-Za-z]", line)]
     random.Random(f"{seed}/{language}").shuffle(lines)

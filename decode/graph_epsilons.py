@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from uyir.decode.arcs import EPSILON, MAX_EPSILON_DEPTH, Arcs, Ints, cheapest, ranges
 from uyir.errors import GraphError
@@ -80,17 +82,30 @@ def remove_epsilons(
         olabel = np.concatenate([olabel, words[spoken]])
         weight = np.concatenate([weight, whole[~quiet]])
         final = np.append(final, 0.0)
+    built = _of_cheapest(source, target, ilabel, olabel, weight, arcs.start, final)
+    return built.connected(), table.strings
+
+
+def _of_cheapest(
+    source: Ints,
+    target: Ints,
+    ilabel: Ints,
+    olabel: Ints,
+    weight: npt.NDArray[Any],
+    start: int,
+    final: npt.NDArray[Any],
+) -> Arcs:
+    """Arcs, of those equal but for the weight the cheapest."""
     fresh = cheapest(len(final), source, target, olabel, ilabel, weight)
-    built = Arcs.build(
+    return Arcs.build(
         source[fresh],
         target[fresh],
         ilabel[fresh],
         olabel[fresh],
         weight[fresh],
-        arcs.start,
+        start,
         final,
     )
-    return built.connected(), table.strings
 
 
 def _with_own_start(arcs: Arcs) -> Arcs:
@@ -141,16 +156,7 @@ def _forward_where_cheaper(arcs: Arcs, table: StringTable) -> Arcs:
             [arcs.olabel[keep], table.join(arcs.olabel[owner], arcs.olabel[copies])]
         )
         weight = np.concatenate([arcs.weight[keep], arcs.weight[owner] + arcs.weight[copies]])
-        fresh = cheapest(arcs.num_states, source, target, olabel, ilabel, weight)
-        arcs = Arcs.build(
-            source[fresh],
-            target[fresh],
-            ilabel[fresh],
-            olabel[fresh],
-            weight[fresh],
-            arcs.start,
-            final,
-        )
+        arcs = _of_cheapest(source, target, ilabel, olabel, weight, arcs.start, final)
     raise GraphError(f"more than {MAX_EPSILON_DEPTH} input epsilons follow one another")
 
 

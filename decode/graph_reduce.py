@@ -107,15 +107,7 @@ def _without_orphans(arcs: Arcs) -> Arcs:
         keep = entered[arcs.source]
         if keep.all():
             return arcs
-        arcs = Arcs(
-            arcs.source[keep],
-            arcs.target[keep],
-            arcs.ilabel[keep],
-            arcs.olabel[keep],
-            arcs.weight[keep],
-            arcs.start,
-            arcs.final,
-        )
+        arcs = arcs.where(keep)
 
 
 def _dedupe(arcs: Arcs) -> Arcs:
@@ -125,16 +117,9 @@ def _dedupe(arcs: Arcs) -> Arcs:
     )
     if len(fresh) == arcs.num_arcs:
         return arcs
-    fresh.sort()
-    return Arcs(
-        arcs.source[fresh],
-        arcs.target[fresh],
-        arcs.ilabel[fresh],
-        arcs.olabel[fresh],
-        arcs.weight[fresh],
-        arcs.start,
-        arcs.final,
-    )
+    keep = np.zeros(arcs.num_arcs, dtype=bool)
+    keep[fresh] = True
+    return arcs.where(keep)
 
 
 def merge_equal_states(arcs: Arcs, rounds: int = 100) -> Arcs:

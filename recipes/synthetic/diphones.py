@@ -28,7 +28,7 @@ import numpy as np
 import soundfile
 import soxr
 from spoken import PAUSE, say
-from synthesise import RATE, Failure, Sentence, read_sentences, write_manifest
+from synthesise import RATE, Failure, Sentence, read_sentences, shard_arguments, write_manifest
 
 from uyir.lexicon.g2p import load_g2p
 
@@ -308,8 +308,7 @@ def sayable(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sentences", type=Path, action="append", required=True, metavar="TSV")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    shard_arguments(parser)
     parser.add_argument(
         "--voices", default=",".join(KNOWN), help=f"by commas; there are {', '.join(KNOWN)}"
     )
@@ -318,12 +317,6 @@ def main() -> int:
         type=int,
         default=4000,
         help="utterances a voice; half as many runs of words more where it says whole sentences",
-    )
-    parser.add_argument("--shard", type=int, default=200, help="sentences a shard")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--stop-after", type=float, metavar="SECONDS", help="begin no shard after so long"
     )
     arguments = parser.parse_args()
     out: Path = arguments.out

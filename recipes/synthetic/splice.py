@@ -23,7 +23,7 @@ import numpy as np
 import soundfile
 import soxr
 from spoken import VOWELS, say
-from synthesise import RATE, Failure, Sentence, read_sentences, write_manifest
+from synthesise import RATE, Failure, Sentence, read_sentences, shard_arguments, write_manifest
 
 from uyir.lexicon.g2p import load_g2p
 
@@ -245,17 +245,10 @@ def _speak(task: tuple[list[Sentence], Path, str, float]) -> None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sentences", type=Path, action="append", required=True, metavar="TSV")
+    shard_arguments(parser)
     parser.add_argument("--recordings", type=Path, required=True, metavar="MANIFEST")
     parser.add_argument("--phones", type=Path, required=True, metavar="CTM")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--limit", type=int, default=20000, help="sentences")
-    parser.add_argument("--shard", type=int, default=200, help="sentences a shard")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--stop-after", type=float, metavar="SECONDS", help="begin no shard after so long"
-    )
     arguments = parser.parse_args()
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)

@@ -382,6 +382,18 @@ def write_manifest(out: Path, shards: list[Path]) -> None:
     print(f"{out / 'manifest.tsv'}: {count:.0f} utterances, {seconds / 3600:.2f} h")
 
 
+def shard_arguments(parser: argparse.ArgumentParser, shard: int = 200) -> None:
+    """The options of every script that speaks sentences into shards."""
+    parser.add_argument("--sentences", type=Path, action="append", required=True, metavar="TSV")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--shard", type=int, default=shard, help="sentences a shard")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument(
+        "--stop-after", type=float, metavar="SECONDS", help="begin no shard after so long"
+    )
+
+
 def main() -> int:
     if sys.argv[1:2] == ["--speak"]:
         try:
@@ -391,19 +403,12 @@ def main() -> int:
             return 1
         return 0
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sentences", type=Path, action="append", required=True, metavar="TSV")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    shard_arguments(parser, shard=1000)
     parser.add_argument("--copies", type=int, default=1, help="times that each sentence is spoken")
     parser.add_argument(
         "--voices", default="", help="only these variants, by commas; default: all but the reserved"
     )
     parser.add_argument("--espeak", type=Path, help="folder of unpacked espeak-ng packages")
-    parser.add_argument("--shard", type=int, default=1000, help="sentences a shard")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--stop-after", type=float, metavar="SECONDS", help="begin no shard after so long"
-    )
     try:
         synthesise(parser.parse_args())
     except Failure as error:

@@ -18,7 +18,6 @@ from uyir.asr.corpus import Corpus, Spoken, read_corpus
 from uyir.asr.data import Loader, read_manifest
 from uyir.asr.files import write_whole
 from uyir.asr.prepare import (
-    SPOKEN_NOISE,
     Prepared,
     phones_of,
     prepare,
@@ -30,7 +29,7 @@ from uyir.asr.prepare import (
     write_nemo,
 )
 from uyir.errors import DataError
-from uyir.lexicon.symbols import tokens_table
+from uyir.lexicon.symbols import SPOKEN_NOISE, tokens_table
 
 SENTENCES = {"a1": "ನಾನು ಮನೆಗೆ ಹೋದೆ", "a2": "ಮಳೆ ಬಂತು", "b1": "ಅವನು ಬಂದನು"}
 
