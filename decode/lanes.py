@@ -191,13 +191,8 @@ class Staged:
         with gpu.search():
             heard = recogniser.search(task.language, log_probs, lengths)
         message = (task.language, [piece.stretch for piece in task.pieces], heard)
-        try:
-            answer = self._child.ask(message)
-        except Died:  # killed from without: this process can do it, too
-            return recogniser.assemble(*message)
-        if isinstance(answer, UyirError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+        found: Sequence[Found] = self._child.ask_or(message, lambda: recogniser.assemble(*message))
+        return found
 
     def close(self) -> None:
         self._child.end()

@@ -110,6 +110,19 @@ class Child:
         except (EOFError, OSError):
             raise Died(self.end()) from None
 
+    def ask_or(self, message: Any, instead: Callable[[], Any]) -> Any:
+        """The answer to a message, or, where the process was killed over it, what ``instead`` gives here.
+
+        Raises an exception of ours that was answered.
+        """
+        try:
+            answer = self.ask(message)
+        except Died:  # killed from without: this process can do it, too
+            return instead()
+        if isinstance(answer, UyirError):
+            raise answer
+        return answer
+
     def end(self) -> Optional[int]:
         """End the process; returns its exit code where it had one."""
         process, self._process = self._process, None
@@ -188,14 +201,8 @@ def spread(work: Callable[[int], Any], count: int, workers: int) -> list[Any]:
     def some(numbers: range) -> list[Any]:
         return [work(i) for i in numbers]
 
-    def asked(child: Child, numbers: range) -> list[Any]:
-        try:
-            answer = child.ask(numbers)
-        except Died:  # killed from without
-            return some(numbers)
-        if isinstance(answer, UyirError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+    def asked(child: Child, numbers: range) -> Any:
+        return child.ask_or(numbers, lambda: some(numbers))
 
     children = [Child(lambda: some, forked=True) for _ in range(several)]
     for child in children:

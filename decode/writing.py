@@ -18,10 +18,10 @@ from uyir.decode.inputs import Input
 from uyir.decode.journal import sha256
 from uyir.decode.output import ENDINGS, Style, writers
 from uyir.decode.pipeline import Parts, Recognised
-from uyir.decode.processes import Child, Died
+from uyir.decode.processes import Child
 from uyir.decode.sources import Source
 from uyir.decode.transcript import Transcript
-from uyir.errors import DataError, UyirError
+from uyir.errors import DataError
 
 if TYPE_CHECKING:
     from uyir.decode.transcribe import Recogniser
@@ -202,13 +202,11 @@ class Writers:
                     self._written.put(error)
 
     def _asked(self, child: Child, results: Sequence[tuple[int, Parts]]) -> Sequence[Written]:
-        try:
-            answer = child.ask(results)
-        except Died:  # killed from without: this process can do it, too
+        def here() -> list[Written]:
             return [self._scribe.write(number, parts) for number, parts in results]
-        if isinstance(answer, UyirError):
-            raise answer
-        return answer  # type: ignore[no-any-return]
+
+        written: Sequence[Written] = child.ask_or(results, here)
+        return written
 
 
 def shown(transcript: Transcript, written: bool) -> Transcript:
